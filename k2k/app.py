@@ -1,0 +1,125 @@
+"""The composition root: the one place that knows everyone. It builds a process and names its operations."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from dataclasses import dataclass
+from typing import Any
+
+from aiohttp import web
+from pydantic_core import from_json
+
+from k2k.core.clock import Clock
+from k2k.core.ids import SignInId
+from k2k.core.settings import Settings
+from k2k.features.accounts import api as accounts
+from k2k.features.accounts.authenticator import SignInAuthenticator
+from k2k.features.accounts.events import SessionRevoked
+from k2k.features.accounts.passwords import Passwords
+from k2k.features.accounts.tokens import Tokens
+from k2k.features.agents import api as agents
+from k2k.features.chat import api as chat
+from k2k.features.chat.events import MessageNew
+from k2k.features.chat.service import join_texts
+from k2k.features.leads import api as leads
+from k2k.features.listings import api as listings
+from k2k.flows import enquiry
+from k2k.infra.db import Db
+from k2k.infra.mail import Mail, Mailbox
+from k2k.infra.migrations import applied_migrations, missing_migrations
+from k2k.infra.pubsub import PubSub
+from k2k.infra.streams import Numbered, Streams
+from k2k.live.broker import Broker
+from k2k.live.command import Commands
+from k2k.live.hub import Hub
+from k2k.live.session import Session
+from k2k.live.socket import SocketDoor
+from k2k.ops.call import Services
+from k2k.web import health, routes
+from k2k.web.problems import problems
+
+OPERATIONS = [
+    *accounts.routes.operations,
+    *agents.routes.operations,
+    *listings.routes.operations,
+    *leads.routes.operations,
+    *chat.routes.operations,
+    *enquiry.routes.operations,
+]
+
+
+@dataclass(frozen=True)
+class Process:
+    """One serving process, built and not yet listening."""
+
+    app: web.Application
+    db: Db
+    hub: Hub
+    broker: Broker
+    pubsub: PubSub
+    sockets: SocketDoor
+
+
+async def build(settings: Settings) -> Process:
+    """Connect and wire everything. The application's cleanup closes what was opened, in reverse.
+
+    Raises OSError, asyncpg's errors or Unavailable while the database cannot be reached.
+    """
+    db = await Db.open(settings.database, Clock())
+    tokens, passwords = Tokens(settings.auth), Passwords(settings.auth)
+    authenticator = SignInAuthenticator(db, tokens)
+    mailbox = Mailbox(settings.home / "mail", sender=settings.mail.sender)
+    parts: dict[type[Any], Any] = {
+        Tokens: tokens,
+        Passwords: passwords,
+        Mail: mailbox,
+        SignInAuthenticator: authenticator,
+    }
+    services = Services(db, parts)
+
+    streams = Streams(db, settings.live.replay_events, {MessageNew.type: join_texts})
+    pubsub = PubSub(settings.redis)
+    hub = Hub(streams, pubsub, settings.live)
+    broker = Broker(hub, streams, pubsub, settings.live)
+    db.told = broker.told
+    hub.watch(SessionRevoked.type, lambda event: _revoke(hub, authenticator, event))
+
+    by_rpc = {operation.rpc: operation for operation in OPERATIONS if operation.rpc is not None}
+    sockets = SocketDoor(Commands(services, authenticator, hub, by_rpc, settings.live), settings.server.origins)
+
+    app = web.Application(middlewares=[problems], client_max_size=settings.server.body_kib * 1024)
+    routes.bind(app, OPERATIONS, services, authenticator)
+    health.bind(
+        app,
+        {"database": db.ping, "migrations": lambda: _migrated(db), "redis": pubsub.ping},
+        needed=frozenset({"database", "migrations"}),
+        prefixes=("", routes.PREFIX),
+    )
+    sockets.bind(app)
+
+    async def running(_app: web.Application) -> AsyncIterator[None]:
+        await broker.start()
+        yield
+        await hub.close()
+        await broker.close()
+        await db.close()
+        passwords.close()
+
+    app.cleanup_ctx.append(running)
+    app.on_shutdown.append(sockets.shut_down)
+    return Process(app, db, hub, broker, pubsub, sockets)
+
+
+def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> None:
+    """A sign-in has ended: forget what is cached of it and close its sockets."""
+    ended = SignInId(SessionRevoked.model_validate(from_json(event.body)["data"], strict=False).sign_in_id)
+    authenticator.forget(ended)
+    for member in hub.members(event.channel):
+        if isinstance(member, Session) and member.principal is not None and member.principal.sign_in_id == ended:
+            member.revoke()
+
+
+async def _migrated(db: Db) -> None:
+    missing = missing_migrations(await applied_migrations(db))
+    if missing:
+        raise RuntimeError(f"migrations are missing: {', '.join(missing)}")

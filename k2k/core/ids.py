@@ -1,0 +1,26 @@
+"""The types of ids. All are UUIDv7 made by PostgreSQL: unique without asking, and sorted by birth."""
+
+from typing import NewType
+from uuid import UUID
+
+UserId = NewType("UserId", UUID)
+SignInId = NewType("SignInId", UUID)
+AgencyId = NewType("AgencyId", UUID)
+AgentId = NewType("AgentId", UUID)
+ListingId = NewType("ListingId", UUID)
+LeadId = NewType("LeadId", UUID)
+ConversationId = NewType("ConversationId", UUID)
+MessageId = NewType("MessageId", UUID)
+
+Channel = NewType("Channel", str)
+"""The address of a stream or of ephemeral news, such as `user:0198…`."""
+
+
+def user_channel(user_id: UserId) -> Channel:
+    """The channel of everything one person must not miss."""
+    return Channel(f"user:{user_id}")
+
+
+def agency_channel(agency_id: AgencyId) -> Channel:
+    """The channel of what an agency's owner and managers follow."""
+    return Channel(f"agency:{agency_id}")

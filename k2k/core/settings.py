@@ -1,0 +1,171 @@
+"""The settings: read once at start-up from `config/default.toml`, `.env` and the environment, then frozen."""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+from dotenv import dotenv_values
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+
+ROOT = Path(__file__).parents[2]
+"""The checkout: what `home` and `.env` are relative to."""
+
+MINIMUM_SECRET_BYTES = 32
+WELL_KNOWN_SECRETS = ("change-me", "changeme", "secret", "password", "key2key", "example", "development")
+
+
+class SettingsError(Exception):
+    """The settings cannot be used. The message names each fault and says what to do."""
+
+
+def _comma_separated(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+Seconds = Annotated[float, Field(gt=0, allow_inf_nan=False)]
+Count = Annotated[int, Field(ge=1)]
+
+
+class ServerSettings(Section):
+    host: str
+    port: int = Field(ge=0, le=65535)
+    origins: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+    body_kib: Count
+    shutdown_seconds: Seconds
+
+
+class DatabaseSettings(Section):
+    url: SecretStr
+    pool_min: Count
+    pool_max: Count
+    deadline_seconds: Seconds
+
+
+class RedisSettings(Section):
+    url: SecretStr
+    prefix: str = Field(min_length=1)
+
+
+class AuthSettings(Section):
+    secret: SecretStr
+    issuer: str = Field(min_length=1)
+    audience: str = Field(min_length=1)
+    access_minutes: Count
+    refresh_days: Count
+    argon2_memory_kib: int = Field(ge=8)
+    argon2_passes: Count
+    argon2_lanes: Count
+    argon2_at_once: Count
+    argon2_waiting: Count
+
+
+class LiveSettings(Section):
+    ping_seconds: Seconds
+    pong_seconds: Seconds
+    connect_seconds: Seconds
+    expiry_grace_seconds: Seconds
+    frame_kib: Count
+    queue_messages: Count
+    queue_kib: Count
+    rpc_at_once: Count
+    replay_events: Count
+    tail_seconds: Seconds
+    tail_seconds_without_redis: Seconds
+    gap_seconds: Seconds
+    linger_seconds: Seconds
+
+
+class MailSettings(Section):
+    sender: str
+
+
+class LogSettings(Section):
+    format: Literal["console", "json"]
+    level: Literal["debug", "info", "warning", "error"]
+
+
+class Settings(Section):
+    """All settings of one process. Built by `load`, or by hand in tests."""
+
+    environment: Literal["development", "production"]
+    home: Path
+    server: ServerSettings
+    database: DatabaseSettings
+    redis: RedisSettings
+    auth: AuthSettings
+    live: LiveSettings
+    mail: MailSettings
+    log: LogSettings
+
+    @property
+    def development(self) -> bool:
+        return self.environment == "development"
+
+    def secret_faults(self) -> list[str]:
+        """Why the signing secret cannot be used (empty: it can)."""
+        secret = self.auth.secret.get_secret_value()
+        if not secret:
+            return ["auth.secret is missing: set K2K_AUTH__SECRET to at least 32 random bytes"]
+        if any(word in secret.lower() for word in WELL_KNOWN_SECRETS):
+            return ["auth.secret contains a well-known word: make a random one"]
+        if len(secret.encode()) < MINIMUM_SECRET_BYTES or len(set(secret)) < MINIMUM_SECRET_BYTES // 4:
+            return ["auth.secret is too short or too regular: it needs at least 32 random bytes"]
+        return []
+
+    def production_faults(self) -> list[str]:
+        """What a process outside development must not start without."""
+        faults = self.secret_faults()
+        for name, url in (("database.url", self.database.url), ("redis.url", self.redis.url)):
+            if not url.get_secret_value():
+                faults.append(f"{name} is missing: embedded servers are for development only")
+        return faults
+
+
+def load(environ: Mapping[str, str], *, directory: Path = ROOT) -> Settings:
+    """Read the settings for a process started in `directory` with the environment `environ`.
+
+    Raises SettingsError naming every fault at once: unknown keys, values of the wrong shape and, outside
+    development, whatever must not be left to a default.
+    """
+    tree = tomllib.loads((ROOT / "config" / "default.toml").read_text())
+    dotenv = {key: value for key, value in dotenv_values(directory / ".env").items() if value is not None}
+    faults = _overlay(tree, dotenv) + _overlay(tree, environ)
+    settings = None
+    try:
+        settings = Settings.model_validate(tree)
+    except ValidationError as error:
+        faults += [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
+    if settings is not None:
+        settings = settings.model_copy(update={"home": directory / settings.home})
+        if not settings.development:
+            faults += settings.production_faults()
+    if faults or settings is None:
+        raise SettingsError("The settings cannot be used:\n" + "\n".join(f"  - {fault}" for fault in faults))
+    return settings
+
+
+def _overlay(tree: dict[str, Any], variables: Mapping[str, str]) -> list[str]:
+    """Write K2K_… variables (and the two customary URLs) over `tree`; return what fits nowhere."""
+    faults = []
+    for section, customary in (("database", "DATABASE_URL"), ("redis", "REDIS_URL")):
+        if variables.get(customary):
+            tree[section]["url"] = variables[customary]
+    for name, value in variables.items():
+        if not name.startswith("K2K_"):
+            continue
+        *sections, key = name.removeprefix("K2K_").lower().split("__")
+        node = tree
+        for section in sections:
+            node = node.get(section, {}) if isinstance(node, dict) else {}
+        if key not in node or isinstance(node[key], dict):
+            faults.append(f"{name} is not a setting: config/default.toml lists them all")
+        else:
+            node[key] = value
+    return faults

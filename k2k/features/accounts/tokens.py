@@ -1,0 +1,96 @@
+"""Signed tokens (JWT, HS256): what is in them, how they are made and what they must survive being read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from typing import Literal
+from uuid import UUID, uuid4
+
+import jwt
+from pydantic import ValidationError
+from pydantic_core import to_json
+
+from k2k.core.errors import TokenExpired, Unauthenticated
+from k2k.core.ids import SignInId, UserId
+from k2k.core.settings import AuthSettings
+from k2k.features.accounts.models import Claims
+
+ALGORITHM = "HS256"
+# Ours have under 500 characters; what is longer is not worth a look.
+MAXIMUM_LENGTH = 2048
+# Clocks of our own processes follow the database; a second covers the rounding of iat.
+LEEWAY_SECONDS = 1
+
+
+@dataclass(frozen=True, slots=True)
+class Tokens:
+    """Makes and reads the tokens of this deployment."""
+
+    settings: AuthSettings
+
+    @property
+    def access_lifetime(self) -> timedelta:
+        return timedelta(minutes=self.settings.access_minutes)
+
+    @property
+    def refresh_lifetime(self) -> timedelta:
+        return timedelta(days=self.settings.refresh_days)
+
+    def access(self, user: UserId, sign_in: SignInId, now: datetime) -> str:
+        """A fresh access token."""
+        return self._sign("access", uuid4(), user, sign_in, now, now + self.access_lifetime)
+
+    def refresh(self, jti: UUID, user: UserId, sign_in: SignInId, issued_at: datetime, expires_at: datetime) -> str:
+        """The refresh token of the row `jti`: the same row always gives the same token."""
+        return self._sign("refresh", jti, user, sign_in, issued_at, expires_at)
+
+    def read(self, token: str, type_: Literal["access", "refresh"], now: datetime) -> Claims:
+        """The claims of a token of ours. Raises TokenExpired if only its time is over, else Unauthenticated."""
+        if len(token) > MAXIMUM_LENGTH:
+            raise Unauthenticated("The token is too long to be one of ours")
+        try:
+            found = jwt.decode(
+                token,
+                self.settings.secret.get_secret_value(),
+                algorithms=[ALGORITHM],
+                # Times are checked below, against the database's clock instead of this machine's.
+                options={"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False},
+            )
+            claims = Claims.model_validate_json(to_json(found))
+        except (jwt.PyJWTError, ValidationError, ValueError):
+            raise Unauthenticated("The token does not hold") from None
+        moment = now.timestamp()
+        if (claims.iss, claims.aud, claims.type) != (self.settings.issuer, self.settings.audience, type_):
+            raise Unauthenticated("The token is not meant for this")
+        if claims.iat > moment + LEEWAY_SECONDS:
+            raise Unauthenticated("The token is from the future")
+        if claims.exp <= moment:
+            raise TokenExpired
+        return claims
+
+    def _sign(
+        self,
+        type_: str,
+        jti: UUID,
+        user: UserId,
+        sign_in: SignInId,
+        issued_at: datetime,
+        expires_at: datetime,
+    ) -> str:
+        claims = {
+            "iss": self.settings.issuer,
+            "aud": self.settings.audience,
+            "sub": str(user),
+            "sid": str(sign_in),
+            "jti": str(jti),
+            "iat": int(issued_at.timestamp()),
+            "exp": int(expires_at.timestamp()),
+            "type": type_,
+        }
+        return jwt.encode(claims, self.settings.secret.get_secret_value(), algorithm=ALGORITHM)
+
+
+def expiry(claims: Claims) -> datetime:
+    """When the token of these claims ends."""
+    return datetime.fromtimestamp(claims.exp, UTC)

@@ -1,0 +1,80 @@
+"""Becoming an agent, and working for an agency."""
+
+from __future__ import annotations
+
+from k2k.core.errors import DomainError
+from k2k.core.ids import AgencyId, AgentId, UserId
+from k2k.features.accounts import service as accounts
+from k2k.features.agents import store
+from k2k.features.agents.errors import AgencyNotFound, AgentNotFound, AlreadyInAgency, ProfileExists
+from k2k.features.agents.models import Agency, AgencyDraft, AgencyRole, Agent, ProfileChange, ProfileDraft
+from k2k.infra.transaction import Reader, Tx
+from k2k.ops.permissions import Role
+from k2k.ops.registry import Json
+
+
+async def get_agent(db: Reader, agent: AgentId) -> Json[Agent]:
+    """The public profile. Raises AgentNotFound."""
+    found = await store.find_agent(db, agent)
+    if found is None:
+        raise AgentNotFound
+    return found
+
+
+async def open_profile(tx: Tx, user: UserId, draft: ProfileDraft) -> tuple[AgentId, Json[Agent]]:
+    """Make a person an agent. Raises ProfileExists or LicenseTaken."""
+    added = await store.add_profile(tx, user, draft)
+    if added is None:
+        raise ProfileExists
+    await accounts.become(tx, user, Role.agent)
+    return added.id, Json(added.body)
+
+
+async def change_profile(tx: Tx, user: UserId, change: ProfileChange) -> Json[Agent]:
+    """Change what was sent of the person's own profile. Raises AgentNotFound or LicenseTaken."""
+    changed = await store.change_profile(tx, user, change)
+    if changed is None:
+        raise _no_profile()
+    return changed
+
+
+async def get_agency(db: Reader, agency: AgencyId) -> Json[Agency]:
+    """The agency and its public agents, longest there first. Raises AgencyNotFound."""
+    found = await store.find_agency(db, agency)
+    if found is None:
+        raise AgencyNotFound
+    return found
+
+
+async def found_agency(tx: Tx, user: UserId, draft: AgencyDraft) -> AgencyId:
+    """A new agency with this agent as its owner. Raises AgentNotFound, AlreadyInAgency or LicenseTaken."""
+    agency = await store.found_agency(tx, user, draft)
+    if agency is None:
+        raise await _why_no_member(tx, user)
+    return agency
+
+
+async def join_agency(tx: Tx, user: UserId, agency: AgencyId, role: AgencyRole) -> None:
+    """Take an agent into an agency. Raises AgentNotFound, AgencyNotFound or AlreadyInAgency."""
+    await get_agency(tx, agency)
+    if not await store.join_agency(tx, user, agency, role):
+        raise await _why_no_member(tx, user)
+
+
+async def agency_of(db: Reader, user: UserId) -> AgencyId | None:
+    """The agency this person works for, if any."""
+    profile = await store.find_profile(db, user)
+    return profile.agency_id if profile else None
+
+
+async def agency_agents(db: Reader, agency: AgencyId) -> list[UserId]:
+    """The agency's living agents whose account is active, longest there first."""
+    return await store.agency_agents(db, agency)
+
+
+async def _why_no_member(db: Reader, user: UserId) -> DomainError:
+    return _no_profile() if await store.find_profile(db, user) is None else AlreadyInAgency()
+
+
+def _no_profile() -> AgentNotFound:
+    return AgentNotFound("You have no agent profile yet: open one first")

@@ -1,0 +1,47 @@
+"""Chat: conversations, their messages, and sending."""
+
+from __future__ import annotations
+
+from k2k.core.errors import IdempotencyMismatch
+from k2k.features.chat import service
+from k2k.features.chat.errors import ConversationNotFound
+from k2k.features.chat.models import (
+    Conversation,
+    ConversationsQuery,
+    Message,
+    MessagesQuery,
+    Send,
+    SendWish,
+    SentMessage,
+)
+from k2k.ops.call import Call
+from k2k.ops.permissions import Permission
+from k2k.ops.registry import Json, Routes
+
+routes = Routes("chat")
+
+
+@routes.get("/chat/conversations", may=Permission.chat, rpc="chat.conversations")
+async def list_conversations(call: Call, query: ConversationsQuery) -> Json[list[Conversation]]:
+    """My conversations, the one that last moved first."""
+    return await service.list_conversations(call.db, call.user.id, query.limit)
+
+
+@routes.get("/chat/messages", may=Permission.chat, rpc="chat.messages", raises=(ConversationNotFound,))
+async def list_messages(call: Call, query: MessagesQuery) -> Json[list[Message]]:
+    """What was said in a conversation after a seq, oldest first."""
+    return await service.list_messages(call.db, query.conversation_id, call.user.id, query.after_seq, query.limit)
+
+
+@routes.post(
+    "/chat/messages",
+    may=Permission.chat,
+    rpc="chat.send",
+    status=201,
+    raises=(ConversationNotFound, IdempotencyMismatch),
+)
+async def send_message(call: Call, body: SendWish) -> SentMessage:
+    """Say something. The same client_id again answers the same message and says nothing twice."""
+    send = Send(body.conversation_id, call.user.id, body.client_id, body.message)
+    sent = await call.db.together(service.send_many, send)
+    return sent.answer()

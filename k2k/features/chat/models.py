@@ -1,0 +1,80 @@
+"""What goes in and out of chat."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Annotated
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from k2k.core.ids import ConversationId, LeadId, ListingId, MessageId, UserId
+from k2k.ops.validation import Answer, ClientId, Input, Moment, Text
+
+
+class SendWish(Input):
+    conversation_id: ConversationId
+    client_id: ClientId
+    message: Text
+
+
+class ConversationsQuery(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    limit: Annotated[int, Field(ge=1, le=100)] = 50
+
+
+class MessagesQuery(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    conversation_id: ConversationId
+    after_seq: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    limit: Annotated[int, Field(ge=1, le=100)] = 100
+
+
+class Message(Answer):
+    """`seq` numbers the conversation's messages without holes. `receiver_id` is null while nobody else takes part."""
+
+    id: MessageId
+    conversation_id: ConversationId
+    seq: int
+    sender_id: UserId
+    receiver_id: UserId | None
+    client_id: str
+    message: str
+    created_at: Moment
+
+
+class StreamPosition(Answer):
+    """A place in the stream of one's own channel."""
+
+    epoch: str
+    offset: int
+
+
+class SentMessage(Message):
+    """`position` is where the message stands in the sender's own stream; null on a repeat."""
+
+    position: StreamPosition | None
+
+
+class Conversation(Answer):
+    id: ConversationId
+    lead_id: LeadId
+    listing_id: ListingId
+    listing_title: str
+    buyer_id: UserId
+    agent_id: UserId | None
+    top_seq: int
+    last_message: Message | None
+    created_at: Moment
+    updated_at: Moment
+
+
+@dataclass(frozen=True, slots=True)
+class Send:
+    """A person's wish to say something."""
+
+    conversation_id: ConversationId
+    sender_id: UserId
+    client_id: str
+    message: str

@@ -1,0 +1,74 @@
+"""Opening conversations, sending and reading messages."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+from uuid import UUID
+
+from k2k.core.errors import DomainError, IdempotencyMismatch
+from k2k.core.ids import AgencyId, ConversationId, LeadId, MessageId, UserId, user_channel
+from k2k.features.chat import store
+from k2k.features.chat.errors import ConversationNotFound
+from k2k.features.chat.models import Conversation, Message, Send, SentMessage, StreamPosition
+from k2k.infra.transaction import Emitted, Reader, Tx
+from k2k.ops.registry import Json
+
+
+@dataclass(frozen=True, slots=True)
+class Sent:
+    """A stored message and the events that told of it (none on a repeat)."""
+
+    message: Message
+    emitted: Emitted
+
+    def answer(self) -> SentMessage:
+        """With its place in the sender's own stream. After COMMIT only."""
+        place = self.emitted.position(user_channel(self.message.sender_id))
+        position = StreamPosition(epoch=place.epoch, offset=place.offset) if place is not None else None
+        return SentMessage(**dict(self.message), position=position)
+
+
+async def open_conversation(tx: Tx, lead: LeadId, agency: AgencyId | None) -> ConversationId:
+    """The conversation of a lead, new or not."""
+    return await store.open_conversation(tx, lead, agency)
+
+
+async def send_many(tx: Tx, sends: Sequence[Send]) -> list[Sent | DomainError]:
+    """Each message as stored. A repeated client_id answers the first result.
+
+    Outcomes besides: ConversationNotFound for whoever takes no part, IdempotencyMismatch where the client_id was
+    used for another text.
+    """
+    return [_outcome(announced.row, announced.emitted) for announced in await store.send_many(tx, sends)]
+
+
+def _outcome(row: store.SendRow, emitted: Emitted) -> Sent | DomainError:
+    if row.same is None:
+        return ConversationNotFound()
+    if not row.same:
+        return IdempotencyMismatch()
+    return Sent(Message.model_validate_json(row.body), emitted)
+
+
+async def list_conversations(db: Reader, user: UserId, limit: int) -> Json[list[Conversation]]:
+    """A person's conversations, the one that last moved first."""
+    return await store.list_conversations(db, user, limit)
+
+
+async def list_messages(
+    db: Reader, conversation: ConversationId, user: UserId, after_seq: int, limit: int
+) -> Json[list[Message]]:
+    """What was said after `after_seq`, oldest first. Raises ConversationNotFound for whoever takes no part."""
+    found = await store.list_messages(db, conversation, user, after_seq, limit)
+    if found is None:
+        raise ConversationNotFound
+    return found
+
+
+async def join_texts(db: Reader, told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Today's text for each `message.new` that is sent again; null where the message is gone."""
+    ids = [MessageId(UUID(data["message_id"])) for data in told]
+    texts = await store.texts_of(db, ids)
+    return [{"message": texts.get(id_)} for id_ in ids]

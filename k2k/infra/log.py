@@ -1,0 +1,54 @@
+"""Structured logging, set up once per process; every other room just asks `structlog` for a logger."""
+
+from __future__ import annotations
+
+import logging
+import sys
+
+import structlog
+from structlog.typing import EventDict, Processor, WrappedLogger
+
+from k2k.core.settings import LogSettings
+
+SECRET_WORDS = ("password", "token", "secret", "authorization", "cookie")
+
+
+def _hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    """Last line of defence: whatever is named like a secret is not written, wherever it came from."""
+    for key in event:
+        if any(word in key.lower() for word in SECRET_WORDS):
+            event[key] = "…"
+    return event
+
+
+def set_up(settings: LogSettings) -> None:
+    """Send our log lines and those of libraries to stderr in the chosen form."""
+    level = getattr(logging, settings.level.upper())
+    shared: list[Processor] = [
+        structlog.contextvars.merge_contextvars,
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        _hide_secrets,
+    ]
+    renderer = (
+        structlog.processors.JSONRenderer(ensure_ascii=False)
+        if settings.format == "json"
+        else structlog.dev.ConsoleRenderer(colors=sys.stderr.isatty())
+    )
+    structlog.configure(
+        processors=[*shared, structlog.stdlib.ProcessorFormatter.wrap_for_formatter],
+        wrapper_class=structlog.make_filtering_bound_logger(level),
+        logger_factory=structlog.stdlib.LoggerFactory(),
+        cache_logger_on_first_use=True,
+    )
+    finish: list[Processor] = [structlog.stdlib.ProcessorFormatter.remove_processors_meta]
+    if settings.format == "json":
+        finish.append(structlog.processors.format_exc_info)
+    handler = logging.StreamHandler()
+    handler.setFormatter(structlog.stdlib.ProcessorFormatter(foreign_pre_chain=shared, processors=[*finish, renderer]))
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(level)
+    # yoyo and aiohttp's access log tell every step; ours tell what matters.
+    for name in ("yoyo", "aiohttp.access"):
+        logging.getLogger(name).setLevel(logging.WARNING)

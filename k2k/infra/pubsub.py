@@ -1,0 +1,143 @@
+"""Redis pub/sub between the processes: a wake-up that is fast and may be lost, never the truth.
+
+Publishing is pipelined (what is waiting goes as one write) and gives up quickly: what Redis does not carry, the tail
+finds in PostgreSQL. Subscribing has a connection of its own, which reconnects for as long as the process lives and
+subscribes again to everything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+import structlog
+from redis.asyncio import Redis
+from redis.asyncio.retry import Retry
+from redis.backoff import NoBackoff
+from redis.exceptions import RedisError
+
+from k2k.core.settings import RedisSettings
+from k2k.infra.batch import Batch
+
+log = structlog.get_logger()
+
+# A frozen Redis may hold up nobody: half a second is many times what a healthy one takes.
+SOCKET_SECONDS = 0.5
+RECONNECT_SECONDS = 0.2
+AWAY = (RedisError, OSError, TimeoutError)
+
+
+class PubSub:
+    """One process's link to the others. `arrived(channel, message)` is called for each message received."""
+
+    def __init__(self, settings: RedisSettings) -> None:
+        self._redis: Redis = Redis.from_url(
+            settings.url.get_secret_value(),
+            socket_timeout=SOCKET_SECONDS,
+            socket_connect_timeout=SOCKET_SECONDS,
+            retry=Retry(NoBackoff(), 0),
+        )
+        self._listener = self._redis.pubsub()
+        self._prefix = f"{settings.prefix}:".encode()
+        self._channels: set[str] = set()
+        self._confirmations: dict[bytes, asyncio.Event] = {}
+        self._publishes: Batch[tuple[str, bytes], None] = Batch(self._publish_many, most=1000)
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.arrived: Callable[[str, bytes], None] = lambda _channel, _message: None
+        self.up = False
+        """Whether messages are being received; false until the first connection and after a lost one."""
+
+    def start(self) -> None:
+        """Begin to listen; needs a running loop."""
+        self._own(self._listen())
+
+    async def close(self) -> None:
+        """Stop listening and give up what is not yet published."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._listener.aclose()  # type: ignore[no-untyped-call]
+        await self._redis.aclose()
+
+    async def ping(self) -> None:
+        """Raises redis.RedisError, OSError or TimeoutError while the server does not answer."""
+        async with asyncio.timeout(SOCKET_SECONDS):
+            await self._redis.ping()
+
+    def publish(self, channel: str, message: bytes) -> None:
+        """Send to every other process that listens to `channel`, without waiting; lost if Redis is away."""
+        self._own(self._publish(channel, message))
+
+    async def subscribe(self, channel: str) -> None:
+        """Listen to `channel`. Returns once Redis confirmed it, or at once while Redis is away."""
+        self._channels.add(channel)
+        if not self.up:
+            return
+        name = self._prefix + channel.encode()
+        confirmed = self._confirmations.setdefault(name, asyncio.Event())
+        try:
+            async with asyncio.timeout(SOCKET_SECONDS):
+                await self._listener.subscribe(name)
+                await confirmed.wait()
+        except AWAY as error:
+            log.warning("redis subscribe failed", error=repr(error))
+        finally:
+            self._confirmations.pop(name, None)
+
+    async def unsubscribe(self, channel: str) -> None:
+        """Stop listening to `channel`."""
+        self._channels.discard(channel)
+        if self.up:
+            try:
+                async with asyncio.timeout(SOCKET_SECONDS):
+                    await self._listener.unsubscribe(self._prefix + channel.encode())
+            except AWAY as error:
+                log.warning("redis unsubscribe failed", error=repr(error))
+
+    def _own(self, coroutine: Any) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+    async def _publish(self, channel: str, message: bytes) -> None:
+        try:
+            await self._publishes.add((channel, message))
+        except AWAY as error:
+            log.warning("redis publish failed: the tail will deliver", error=repr(error))
+
+    async def _publish_many(self, messages: list[tuple[str, bytes]]) -> list[Exception | None]:
+        async with asyncio.timeout(SOCKET_SECONDS):
+            pipeline = self._redis.pipeline(transaction=False)
+            for channel, message in messages:
+                pipeline.publish(self._prefix + channel.encode(), message)
+            await pipeline.execute()
+        return [None] * len(messages)
+
+    async def _listen(self) -> None:
+        while True:
+            try:
+                await self._connected()
+            except AWAY as error:
+                if self.up:
+                    log.warning("redis away: events arrive by the tail", error=repr(error))
+                self.up = False
+            await asyncio.sleep(RECONNECT_SECONDS)
+
+    async def _connected(self) -> None:
+        """Subscribe to everything on a fresh connection and receive until it is lost."""
+        await self._listener.aclose()  # type: ignore[no-untyped-call]
+        self._listener = self._redis.pubsub()
+        names = [self._prefix + channel.encode() for channel in self._channels]
+        # Redis answers nothing to an idle subscriber: its own name keeps the connection subscribed and tested.
+        await self._listener.subscribe(self._prefix, *names)
+        self.up = True
+        log.info("redis listening", channels=len(names))
+        while True:
+            message = await self._listener.get_message(timeout=5)
+            if message is None:
+                await self._listener.ping()
+            elif message["type"] == "message":
+                self.arrived(message["channel"].removeprefix(self._prefix).decode(), message["data"])
+            elif message["type"] == "subscribe" and message["channel"] in self._confirmations:
+                self._confirmations[message["channel"]].set()

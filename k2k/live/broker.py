@@ -1,0 +1,86 @@
+"""The link between this process's hub and the others: Redis for speed, the tail of PostgreSQL for certainty.
+
+An event goes to the local hub and to Redis right after COMMIT. What Redis loses, or a process that dies between COMMIT
+and publish never sent, the tail finds: it asks PostgreSQL what its previous snapshot could not see.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+
+import structlog
+
+from k2k.core.errors import Unavailable
+from k2k.core.ids import Channel
+from k2k.core.settings import LiveSettings
+from k2k.infra.pubsub import PubSub
+from k2k.infra.streams import Numbered, Streams
+from k2k.live.hub import Hub
+
+log = structlog.get_logger()
+
+
+class Broker:
+    """Carries events between the database, the other processes and the hub of this one."""
+
+    def __init__(self, hub: Hub, streams: Streams, pubsub: PubSub, settings: LiveSettings) -> None:
+        self._hub = hub
+        self._streams = streams
+        self._pubsub = pubsub
+        self._settings = settings
+        self._tail: asyncio.Task[None] | None = None
+        pubsub.arrived = self._arrived
+
+    async def start(self) -> None:
+        """Begin to follow: from now on no committed event is missed. Raises Unavailable."""
+        snapshot = await self._streams.first_snapshot()
+        self._pubsub.start()
+        self._tail = asyncio.get_running_loop().create_task(self._follow(snapshot))
+
+    async def close(self) -> None:
+        if self._tail is not None:
+            self._tail.cancel()
+            await asyncio.gather(self._tail, return_exceptions=True)
+        await self._pubsub.close()
+
+    def told(self, events: Sequence[Numbered]) -> None:
+        """Events of a transaction that has just been committed here."""
+        for event in events:
+            self._hub.arrive(event)
+            self._pubsub.publish(event.channel, packed(event))
+
+    def _arrived(self, channel: str, message: bytes) -> None:
+        try:
+            event = unpacked(Channel(channel), message)
+        except ValueError:
+            log.warning("message not understood", channel=channel, size=len(message))
+        else:
+            self._hub.arrive(event)
+
+    async def _follow(self, snapshot: str) -> None:
+        while True:
+            seconds = self._settings.tail_seconds if self._pubsub.up else self._settings.tail_seconds_without_redis
+            await asyncio.sleep(seconds)
+            try:
+                # The old snapshot is kept until it was answered: nothing committed meanwhile is skipped.
+                snapshot, newest = await self._streams.tail(snapshot)
+            except Unavailable:
+                continue
+            except Exception:
+                log.exception("tail failed")
+                continue
+            for channel, position in newest:
+                self._hub.behind(channel, position)
+
+
+def packed(event: Numbered) -> bytes:
+    """An event as a message between processes: one line of place and type, then the body."""
+    return f"{event.epoch} {event.offset} {event.type}\n".encode() + event.body
+
+
+def unpacked(channel: Channel, message: bytes) -> Numbered:
+    """The event of a message. Raises ValueError."""
+    head, body = message.split(b"\n", 1)
+    epoch, offset, type_ = head.decode().split(" ")
+    return Numbered(channel, epoch, int(offset), type_, body)

@@ -1,0 +1,184 @@
+"""The sessions of this process by channel: joining without a hole, and filling the holes that delivery leaves.
+
+The rule of joining: register first, then read the stream, answer with the replay, then hand out what was held back. An
+event committed before the read is in the replay, one committed after it arrives; nothing lies between.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Coroutine, Iterator
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import structlog
+
+from k2k.core.errors import Unavailable
+from k2k.core.ids import Channel
+from k2k.core.settings import LiveSettings
+from k2k.infra.streams import NEWEST, Numbered, Position, Streams
+from k2k.live import wire
+from k2k.live.line import Line, Member
+
+log = structlog.get_logger()
+
+Watcher = Callable[[Numbered], None]
+
+RETRY_SECONDS = 0.2
+
+
+class Link(Protocol):
+    """How the hub says which channels this process wants to hear of."""
+
+    async def subscribe(self, channel: str) -> None: ...
+
+    async def unsubscribe(self, channel: str) -> None: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Joined:
+    """What a joining member is answered: where it stands now, and what it missed if that could be told."""
+
+    position: Position
+    publications: list[bytes]
+    recovered: bool
+
+
+class Hub:
+    """Hands every event to the members of its channel, in order and once."""
+
+    def __init__(self, streams: Streams, link: Link, settings: LiveSettings) -> None:
+        self._streams = streams
+        self._link = link
+        self._settings = settings
+        self._lines: dict[Channel, Line] = {}
+        self._opening: dict[Channel, asyncio.Task[None]] = {}
+        self._filling: dict[Channel, asyncio.Task[None]] = {}
+        self._tasks: set[asyncio.Task[None]] = set()
+        self._watchers: dict[str, Watcher] = {}
+
+    def watch(self, type_: str, watcher: Watcher) -> None:
+        """Call `watcher` for each event of this type in a channel that has members here. It may see one twice."""
+        self._watchers[type_] = watcher
+
+    def members(self, channel: Channel) -> list[Member]:
+        """Who listens to the channel on this process."""
+        line = self._lines.get(channel)
+        return list(line.members()) if line else []
+
+    def channels(self) -> Iterator[Channel]:
+        """The channels this process follows."""
+        yield from self._lines
+
+    def arrive(self, event: Numbered) -> None:
+        """An event was heard of: from this process after COMMIT, or from another one."""
+        line = self._lines.get(event.channel)
+        if line is None:
+            return
+        line.arrive(Position(event.epoch, event.offset), wire.publication(event.body, event.offset))
+        self._see(event)
+        self._fill_if_behind(line)
+
+    def behind(self, channel: Channel, position: Position) -> None:
+        """The tail saw the stream at `position`; if its line is not there, something was not announced."""
+        line = self._lines.get(channel)
+        if line is not None:
+            line.hear(position)
+            self._fill_if_behind(line)
+
+    async def join(self, member: Member, channel: Channel, since: Position | None) -> Joined:
+        """Register `member` and find its replay after `since` (None: it asks for no replay).
+
+        The caller sends the answer and then calls `admit`, with no await between. Raises Unavailable; the member
+        is then not registered.
+        """
+        line = self._lines.get(channel)
+        if line is None:
+            line = self._lines[channel] = Line(channel)
+            self._opening[channel] = self._own(self._link.subscribe(channel))
+        line.register(member)
+        try:
+            if channel in self._opening:
+                await asyncio.shield(self._opening[channel])
+                self._opening.pop(channel, None)
+            return await self._replay(line, since)
+        except BaseException:
+            self.leave(member, channel)
+            raise
+
+    def admit(self, member: Member, channel: Channel, position: Position) -> None:
+        """The member has been answered: live events may follow."""
+        line = self._lines.get(channel)
+        if line is not None:
+            line.admit(member, position.offset)
+            self._fill_if_behind(line)
+
+    def leave(self, member: Member, channel: Channel) -> None:
+        """The member no longer listens. The line stays warm for a while: phones come back."""
+        line = self._lines.get(channel)
+        if line is not None:
+            line.remove(member)
+            if line.empty:
+                loop = asyncio.get_running_loop()
+                loop.call_later(self._settings.linger_seconds, self._drop_if_empty, channel)
+
+    async def close(self) -> None:
+        """End what is running; members are cut by whoever owns them."""
+        for task in self._tasks:
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    async def _replay(self, line: Line, since: Position | None) -> Joined:
+        if since is not None and (recalled := line.recall(since)) is not None and line.position is not None:
+            return Joined(line.position, recalled, recovered=True)
+        replay = await self._streams.read(line.channel, NEWEST if since is None else since.offset)
+        line.settle(replay)
+        # An empty epoch means "whichever": a client that was never told one.
+        recovered = since is not None and replay.complete and since.epoch in ("", replay.top.epoch)
+        publications = [wire.publication(event.body, event.offset) for event in replay.events] if recovered else []
+        return Joined(replay.top, publications, recovered)
+
+    def _see(self, event: Numbered) -> None:
+        watcher = self._watchers.get(event.type)
+        if watcher is not None:
+            watcher(event)
+
+    def _fill_if_behind(self, line: Line) -> None:
+        if line.gap and line.channel not in self._filling:
+            self._filling[line.channel] = self._own(self._fill(line))
+
+    async def _fill(self, line: Line) -> None:
+        """Read what is missing. Most gaps are two messages out of order and close by themselves in a moment."""
+        try:
+            await asyncio.sleep(self._settings.gap_seconds)
+            while line.gap and line.position is not None:
+                heard = line.wanted
+                try:
+                    replay = await self._streams.read(line.channel, line.position.offset)
+                except Unavailable:
+                    await asyncio.sleep(RETRY_SECONDS)
+                    continue
+                line.settle(replay)
+                if not replay.complete and line.gap:
+                    log.warning("events no longer stored", channel=line.channel)
+                    line.skip_to(replay.top)
+                for event in replay.events:
+                    self._see(event)
+                if line.wanted == heard > replay.top.offset:
+                    # Somebody spoke of an offset that the database does not have: believe the database.
+                    line.wanted = replay.top.offset
+        finally:
+            self._filling.pop(line.channel, None)
+
+    def _drop_if_empty(self, channel: Channel) -> None:
+        line = self._lines.get(channel)
+        if line is not None and line.empty:
+            del self._lines[channel]
+            self._opening.pop(channel, None)
+            self._own(self._link.unsubscribe(channel))
+
+    def _own(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+        return task

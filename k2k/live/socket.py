@@ -1,0 +1,145 @@
+"""One websocket: the upgrade, reading frames, a bounded queue with one writer, and closing.
+
+A client that does not read cannot hold anybody up: what waits for it is bounded, and when that is full the connection
+is aborted. It comes back and resumes from its position without loss.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Iterable
+
+import structlog
+from aiohttp import WSMsgType, web
+from aiohttp.client_exceptions import ClientConnectionResetError
+
+from k2k.core.errors import Denied
+from k2k.core.settings import LiveSettings
+from k2k.live import wire
+from k2k.live.command import Commands
+from k2k.live.session import Session
+
+log = structlog.get_logger()
+
+PATH = "/connection/websocket"
+# How long a closing handshake may take before the connection is dropped.
+CLOSE_SECONDS = 2.0
+GONE = (ClientConnectionResetError, ConnectionError)
+
+
+class Socket:
+    """The sending side: everything goes through one queue and one writer, in order.
+
+    The writer is a task that exists only while something waits; what is queued together is sent together.
+    """
+
+    def __init__(
+        self, response: web.WebSocketResponse, transport: asyncio.WriteTransport, settings: LiveSettings
+    ) -> None:
+        self._response = response
+        self._transport = transport
+        self._settings = settings
+        self._queue: list[bytes] = []
+        self._size = 0
+        self._writer: asyncio.Task[None] | None = None
+        self._close: wire.Close | None = None
+
+    def offer(self, frame: bytes) -> None:
+        """Queue a frame. If the queue is full the client is too slow: it is cut off."""
+        if self._close is not None:
+            return
+        self._queue.append(frame)
+        self._size += len(frame)
+        if len(self._queue) > self._settings.queue_messages or self._size > self._settings.queue_kib * 1024:
+            self._close = wire.SLOW
+            self._queue.clear()
+            self._transport.abort()
+        else:
+            self._wake()
+
+    def cut(self, close: wire.Close) -> None:
+        """Send what is queued, then close. The first reason given counts."""
+        if self._close is None:
+            self._close = close
+            self._wake()
+
+    async def finish(self) -> None:
+        """Wait until the writer is done."""
+        if self._writer is not None:
+            await asyncio.gather(self._writer, return_exceptions=True)
+
+    def _wake(self) -> None:
+        if self._writer is None:
+            self._writer = asyncio.get_running_loop().create_task(self._write())
+
+    async def _write(self) -> None:
+        try:
+            while self._queue:
+                frames, self._queue, self._size = self._queue, [], 0
+                await self._response.send_frame(wire.joined(frames), WSMsgType.TEXT)
+            if self._close is not None and self._close is not wire.SLOW:
+                await self._response.close(code=self._close.code, message=self._close.reason.encode())
+        except GONE:
+            self._close = self._close or wire.CLOSED
+            self._queue.clear()
+        finally:
+            self._writer = None
+
+
+class SocketDoor:
+    """The websocket endpoint of one process."""
+
+    def __init__(self, commands: Commands, origins: Iterable[str]) -> None:
+        self._commands = commands
+        self._origins = frozenset(origins)
+        self._sockets: set[Socket] = set()
+
+    def bind(self, app: web.Application) -> None:
+        app.router.add_get(PATH, self.handle)
+
+    async def handle(self, request: web.Request) -> web.StreamResponse:
+        """Upgrade, then serve the socket until either side ends it."""
+        self._check_origin(request)
+        settings = self._commands.settings
+        response = web.WebSocketResponse(
+            compress=False, max_msg_size=settings.frame_kib * 1024, timeout=CLOSE_SECONDS, autoping=True
+        )
+        if not response.can_prepare(request).ok:
+            raise web.HTTPUpgradeRequired
+        await response.prepare(request)
+        transport = request.transport
+        if transport is None:  # gone already
+            return response
+        socket = Socket(response, transport, settings)
+        session = Session(socket, self._commands)
+        self._sockets.add(socket)
+        try:
+            await self._read(response, socket, session)
+        finally:
+            self._sockets.discard(socket)
+            await session.close()
+            await socket.finish()
+        return response
+
+    async def shut_down(self, *_: object) -> None:
+        """Send every client away; the SDKs come back, to another process or to the next one."""
+        sockets = tuple(self._sockets)
+        for socket in sockets:
+            socket.cut(wire.SHUTDOWN)
+        await asyncio.gather(*(socket.finish() for socket in sockets))
+
+    async def _read(self, response: web.WebSocketResponse, socket: Socket, session: Session) -> None:
+        async for message in response:
+            if message.type is WSMsgType.TEXT:
+                await session.receive(message.data)
+            else:
+                socket.cut(wire.BAD_REQUEST)
+                return
+
+    def _check_origin(self, request: web.Request) -> None:
+        """Browsers always say where a page comes from; apps say nothing. A page of somebody else's is refused."""
+        origin = request.headers.get("Origin")
+        own = f"{request.scheme}://{request.host}"
+        if origin is not None and origin != own and origin not in self._origins:
+            log.warning("websocket from a foreign origin refused", origin=origin[:200])
+            raise Denied("Pages of this origin may not open a websocket here")

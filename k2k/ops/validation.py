@@ -1,0 +1,125 @@
+"""The border: JSON and strings become frozen models here, once. Inside there are no dicts.
+
+Everything wrong is told at once, each fault with a JSON pointer. Unknown fields are refused, types are not guessed
+(a string is no number), and text that PostgreSQL cannot hold never gets in.
+"""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Annotated, Any, Literal, TypeVar
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, PlainSerializer, StringConstraints, ValidationError
+from pydantic_core import from_json, to_json
+
+from k2k.core.errors import Invalid, Problem
+
+Model = TypeVar("Model", bound=BaseModel)
+Part = Literal["body", "query", "path"]
+
+# What no honest client sends; pydantic's own limit on nesting (200) also holds.
+MAXIMUM_DEPTH = 32
+
+
+class MalformedJson(Invalid):
+    """The text is not JSON: truncated, too deep, a lone surrogate, NaN, not UTF-8."""
+
+    code = "malformed-json"
+    number = 1010
+    title = "The text is not valid JSON"
+
+
+class Input(BaseModel):
+    """What a client sends: frozen, nothing unknown, nothing guessed."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=True)
+
+
+class Answer(BaseModel):
+    """What a client gets."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+def utc(moment: datetime) -> str:
+    """The one rendering of a moment, as SQL's utc() writes it: 2026-11-22T10:00:00.120Z."""
+    return moment.strftime("%Y-%m-%dT%H:%M:%S.") + f"{moment.microsecond // 1000:03d}Z"
+
+
+Moment = Annotated[AwareDatetime, PlainSerializer(utc, return_type=str, when_used="json")]
+"""A moment in an answer. Always UTC inside."""
+
+Name = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=200)]
+Text = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=4000)]
+ClientId = Annotated[str, StringConstraints(min_length=8, max_length=64, pattern=r"^[A-Za-z0-9_.:-]+$")]
+"""The client's own id of a write, new for each wish and kept for its repeats; a UUID fits."""
+
+
+def parse_json(raw: bytes | str) -> Any:
+    """The value of a JSON text (RFC 8259, without NaN). Raises MalformedJson."""
+    try:
+        value = from_json(raw, allow_inf_nan=False)
+    except ValueError as error:
+        raise MalformedJson(f"The text is not valid JSON: {error}") from None
+    if _depth(value) > MAXIMUM_DEPTH:
+        raise MalformedJson(f"The text is nested deeper than {MAXIMUM_DEPTH} levels")
+    return value
+
+
+def validate(model: type[Model], value: Any, part: Part) -> Model:
+    """`value` as `model`. Raises Invalid with every fault found.
+
+    Strings become numbers, UUIDs and booleans only in a path or query, where there is nothing but strings.
+    """
+    problems = list(_unstorable(value, "", part))
+    try:
+        # Strict mode from JSON text knows UUIDs, dates and decimals, which have no JSON type of their own.
+        parsed = (
+            model.model_validate_json(to_json(value)) if part == "body" else model.model_validate(value, strict=False)
+        )
+    except ValidationError as error:
+        problems += [
+            Problem(_pointer(fault["loc"]), part, fault["type"], fault["msg"])
+            for fault in error.errors(include_url=False, include_context=False, include_input=False)
+        ]
+    if problems:
+        raise Invalid(problems=problems)
+    return parsed
+
+
+def _pointer(location: tuple[int | str, ...]) -> str:
+    """A JSON pointer (RFC 6901)."""
+    return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in location)
+
+
+def _unstorable(value: Any, at: str, part: Part) -> list[Problem]:
+    """Where strings hold NUL or lone surrogates: JSON and URLs can say them, PostgreSQL cannot keep them."""
+    match value:
+        case str():
+            if "\x00" in value or any("\ud800" <= letter <= "\udfff" for letter in value):
+                return [Problem(at, part, "text-unstorable", "Text must not contain NUL or lone surrogates")]
+            return []
+        case dict():
+            inner = [(f"{at}{_pointer((key,))}", key, item) for key, item in value.items()]
+            return [
+                problem
+                for pointer, key, item in inner
+                for problem in (*_unstorable(key, pointer, part), *_unstorable(item, pointer, part))
+            ]
+        case list() | tuple():
+            return [problem for place, item in enumerate(value) for problem in _unstorable(item, f"{at}/{place}", part)]
+        case _:
+            return []
+
+
+def _depth(value: Any) -> int:
+    """How many containers stand inside each other."""
+    depth, level = 0, [value]
+    while level := [
+        inner
+        for outer in level
+        if isinstance(outer, dict | list)
+        for inner in (outer.values() if isinstance(outer, dict) else outer)
+    ]:
+        depth += 1
+    return depth + isinstance(value, dict | list)

@@ -1,0 +1,100 @@
+"""Errors as HTTP answers: problem documents (RFC 9457) for ours, for aiohttp's and for what nobody foresaw."""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+from pydantic_core import to_json
+
+from k2k.core.errors import DomainError, Internal, Invalid, NotFound
+from k2k.ops.problem import document, status_of
+
+log = structlog.get_logger()
+
+Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
+REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
+
+
+class BadRequest(Invalid):
+    """HTTP itself was broken."""
+
+    code = "bad-request"
+    number = 1020
+    title = "The request cannot be understood"
+
+
+class NoSuchRoute(NotFound):
+    """Not the thing is missing but the address."""
+
+    code = "no-such-route"
+    number = 1021
+    title = "There is no such address"
+
+
+class MethodNotAllowed(Invalid):
+    """The answer's Allow header lists the methods there are."""
+
+    code = "method-not-allowed"
+    number = 1022
+    title = "This address does not know that method"
+
+
+class TooLarge(Invalid):
+    """The body is over the limit in the settings."""
+
+    code = "too-large"
+    number = 1023
+    title = "The body is too large"
+
+
+class UnsupportedMediaType(Invalid):
+    """Bodies are JSON; only the sign-in also takes a form."""
+
+    code = "unsupported-media-type"
+    number = 1024
+    title = "The body must be application/json"
+
+
+_REFUSALS: dict[int, type[DomainError]] = {
+    404: NoSuchRoute,
+    405: MethodNotAllowed,
+    413: TooLarge,
+    415: UnsupportedMediaType,
+}
+
+
+@web.middleware
+async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
+    """Outermost: gives the request its id and turns every error into its answer."""
+    request[REQUEST_ID] = request_id = uuid4().hex
+    with structlog.contextvars.bound_contextvars(request_id=request_id):
+        try:
+            return await handler(request)
+        except DomainError as error:
+            return answer(error, status_of(error), request_id)
+        except web.HTTPException as refusal:
+            response = answer(_REFUSALS.get(refusal.status, BadRequest)(), refusal.status, request_id)
+            if "Allow" in refusal.headers:
+                response.headers["Allow"] = refusal.headers["Allow"]
+            return response
+        except Exception:
+            log.exception("unforeseen", method=request.method, path=request.path)
+            return answer(Internal(), 500, request_id)
+
+
+def answer(error: DomainError, status: int, request_id: str) -> web.Response:
+    """The error as application/problem+json."""
+    headers = {}
+    if status == 401:
+        headers["WWW-Authenticate"] = "Bearer"
+    if status == 503:
+        headers["Retry-After"] = str(error.retry_after or 1)
+    return web.Response(
+        body=to_json(document(error, status=status, request_id=request_id)),
+        status=status,
+        content_type="application/problem+json",
+        headers=headers,
+    )

@@ -1,0 +1,127 @@
+"""Operations as REST routes: parse at the border, authenticate, call, render."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from aiohttp import web
+from pydantic import BaseModel
+
+from k2k.core.errors import Invalid, Problem, Unauthenticated
+from k2k.ops.authenticator import Authenticator, Principal, permit
+from k2k.ops.call import Call, Services
+from k2k.ops.permissions import Permission
+from k2k.ops.registry import Operation, Reply
+from k2k.ops.validation import parse_json, validate
+from k2k.web.problems import REQUEST_ID
+
+PREFIX = "/api/v1"
+FORM = "application/x-www-form-urlencoded"
+JSON = "application/json"
+
+
+def bind(
+    app: web.Application,
+    operations: Iterable[Operation],
+    services: Services,
+    authenticator: Authenticator,
+) -> None:
+    """Add a route for each operation, with and without a trailing slash. Fixed words go before {placeholders}."""
+    for operation in sorted(operations, key=lambda operation: _literalness(operation.path)):
+        door = _Door(operation, services, authenticator)
+        for path in (PREFIX + operation.path, PREFIX + operation.path + "/"):
+            app.router.add_route(operation.method, path, door.handle)
+
+
+def _literalness(path: str) -> list[bool]:
+    return ["{" in part for part in path.split("/")]
+
+
+class _Door:
+    """One operation behind HTTP."""
+
+    def __init__(self, operation: Operation, services: Services, authenticator: Authenticator) -> None:
+        self._operation = operation
+        self._services = services
+        self._authenticator = authenticator
+
+    async def handle(self, request: web.Request) -> web.Response:
+        operation = self._operation
+        now = self._services.db.clock.now()
+        principal = await identify(request, operation.may, self._authenticator, self._services)
+        call = Call(
+            services=self._services,
+            principal=principal,
+            request_id=request[REQUEST_ID],
+            now=now,
+            agent_text=request.headers.get("User-Agent", "")[:200],
+        )
+        reply = await operation.handler(call, **await self._parts(request))
+        headers: Mapping[str, str] = {}
+        if isinstance(reply, Reply):
+            reply, headers = reply.value, reply.headers
+        return web.Response(body=operation.render(reply), status=operation.status, content_type=JSON, headers=headers)
+
+    async def _parts(self, request: web.Request) -> dict[str, BaseModel]:
+        """Path, query and body as models; the faults of all three are told together."""
+        models = self._operation.models
+        parts: dict[str, BaseModel] = {}
+        faults: list[Problem] = []
+        raw: dict[str, Any] = {"path": dict(request.match_info)}
+        raw["query"] = _grouped(request.query, models.get("query"))
+        if "body" in models:
+            raw["body"] = await _body(request, self._operation)
+        if "query" not in models and raw["query"]:
+            faults += [Problem(f"/{name}", "query", "extra_forbidden", "Not known here") for name in raw["query"]]
+        for part, model in models.items():
+            value = raw[part]
+            if isinstance(value, BaseModel):
+                parts[part] = value
+                continue
+            try:
+                parts[part] = validate(model, value, part)  # type: ignore[arg-type]
+            except Invalid as error:
+                faults += error.problems
+        if faults:
+            raise Invalid(problems=faults)
+        return parts
+
+
+async def identify(
+    request: web.Request, may: Permission, authenticator: Authenticator, services: Services
+) -> Principal | None:
+    """Whoever the bearer token speaks for. Raises Unauthenticated, TokenExpired or Denied."""
+    principal = None
+    if may is not Permission.sign_in and "Authorization" in request.headers:
+        scheme, _, token = request.headers["Authorization"].partition(" ")
+        if scheme.lower() != "bearer":
+            raise Unauthenticated("The Authorization header must be: Bearer <access token>")
+        principal = await authenticator.authenticate(token.strip(), services.db.clock.now())
+    permit(principal, may)
+    return principal
+
+
+def _grouped(query: Mapping[str, str], model: type[BaseModel] | None) -> dict[str, Any]:
+    """Query parameters by name; a repeated one is a list, and so is one whose field is a list."""
+    values: dict[str, list[str]] = {}
+    for name, value in query.items():
+        values.setdefault(name, []).append(value)
+    lists = {
+        info.alias or name
+        for name, info in (model.model_fields.items() if model else ())
+        if "tuple" in str(info.annotation) or "list" in str(info.annotation)
+    }
+    return {name: found if len(found) > 1 or name in lists else found[0] for name, found in values.items()}
+
+
+async def _body(request: web.Request, operation: Operation) -> Any:
+    """The body as parsed JSON, or as the body model where it came as a form."""
+    if operation.form is not None and request.content_type == FORM:
+        form = await request.post()
+        strings = {name: value for name, value in form.items() if isinstance(value, str)}
+        return validate(operation.form, strings, "body").body()  # type: ignore[attr-defined]
+    if request.content_type != JSON and not re.fullmatch(r"application/[\w.-]+\+json", request.content_type):
+        raise web.HTTPUnsupportedMediaType
+    return parse_json(await request.read())

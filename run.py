@@ -1,0 +1,177 @@
+"""The command line of Key2Key: serve · migrate · seed. `make run` is `run.py serve`."""
+
+from __future__ import annotations
+
+import argparse
+import asyncio
+import os
+import secrets
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+
+import asyncpg
+import psycopg
+from aiohttp import web
+from pydantic import SecretStr
+
+from k2k.app import build
+from k2k.core.clock import Clock
+from k2k.core.errors import DomainError
+from k2k.core.settings import Settings, SettingsError, load
+from k2k.features.accounts.passwords import Passwords
+from k2k.flows import sample_market
+from k2k.infra import log, migrations
+from k2k.infra.db import Db
+
+STARTED = time.monotonic()
+
+
+def main() -> int:
+    """Run one command; 0 if it did what was asked, 1 with a message if it could not."""
+    parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
+    parser.add_argument("command", choices=("serve", "migrate", "seed"))
+    command = parser.parse_args().command
+    try:
+        settings = load(os.environ)
+        log.set_up(settings.log)
+        with servers(settings) as ready:
+            asyncio.run({"serve": serve, "migrate": migrate, "seed": seed}[command](ready))
+    except (SettingsError, migrations.DatabaseUnfit, StartError, DomainError) as error:
+        print(f"Key2Key cannot start.\n{error}", file=sys.stderr)
+        return 1
+    except (OSError, asyncpg.PostgresError, psycopg.Error) as error:
+        print(f"Key2Key cannot start: {error}\nIs the database of DATABASE_URL running?", file=sys.stderr)
+        return 1
+    return 0
+
+
+class StartError(Exception):
+    """Why the process cannot serve, in words a person can act on."""
+
+
+@contextmanager
+def servers(settings: Settings) -> Iterator[Settings]:
+    """The settings with a server behind every address: embedded ones where none are configured.
+
+    They stop in reverse order when the block ends, PostgreSQL last.
+    """
+    if not settings.development:
+        yield settings
+        return
+    # Only here: production has no embedded servers installed.
+    from k2k.infra import embedded
+
+    with ExitStack() as stack:
+        try:
+            database, redis = settings.database, settings.redis
+            settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            if not (database.url.get_secret_value() and redis.url.get_secret_value()):
+                stack.enter_context(embedded.hold(settings.home))
+            if not database.url.get_secret_value():
+                postgres = embedded.start_postgres(settings.home / "postgres")
+                stack.callback(postgres.stop)
+                url = asyncio.run(migrations.ensure_database(postgres.url, "k2k"))
+                database = database.model_copy(update={"url": SecretStr(url)})
+            if not redis.url.get_secret_value():
+                valkey = embedded.start_valkey(settings.home / "valkey")
+                stack.callback(valkey.stop)
+                redis = redis.model_copy(update={"url": SecretStr(valkey.url)})
+        except embedded.EmbeddedError as error:
+            raise StartError(str(error)) from error
+        auth = settings.auth
+        if not auth.secret.get_secret_value():
+            auth = auth.model_copy(update={"secret": SecretStr(development_secret(settings.home / "secret"))})
+        yield settings.model_copy(update={"database": database, "redis": redis, "auth": auth})
+
+
+def development_secret(path: Path) -> str:
+    """The signing secret of this checkout, made on the first start."""
+    if not path.exists():
+        with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
+            file.write(secrets.token_urlsafe(48))
+    return path.read_text()
+
+
+async def migrate(settings: Settings) -> None:
+    """Bring the database to the newest form."""
+    url = settings.database.url.get_secret_value()
+    await migrations.check_server(url)
+    applied = await asyncio.to_thread(migrations.migrate, url)
+    if applied:
+        print(f"Migrated: {', '.join(applied)}")
+
+
+async def seed(settings: Settings) -> None:
+    """Fill an empty development database with the sample market."""
+    await migrate(settings)
+    db = await Db.open(settings.database, Clock())
+    passwords = Passwords(settings.auth)
+    try:
+        if await sample_market.seed(db, passwords):
+            print("Seeded the sample market of Addis Ababa")
+    finally:
+        passwords.close()
+        await db.close()
+
+
+async def serve(settings: Settings) -> None:
+    """Serve until SIGINT or SIGTERM, then stop in order: sockets, requests, connections."""
+    require_c_extensions()
+    await (seed if settings.development else migrate)(settings)
+    process = await build(settings)
+    runner = web.AppRunner(
+        process.app,
+        access_log=None,
+        keepalive_timeout=15,
+        shutdown_timeout=settings.server.shutdown_seconds,
+    )
+    await runner.setup()
+    try:
+        await listen(runner, settings)
+        banner(settings)
+        stopping = asyncio.Event()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+        await stopping.wait()
+        print("Stopping …")
+    finally:
+        await runner.cleanup()
+
+
+async def listen(runner: web.AppRunner, settings: Settings) -> None:
+    server = settings.server
+    try:
+        await web.TCPSite(runner, server.host, server.port).start()
+    except OSError as error:
+        raise StartError(
+            f"{server.host}:{server.port} cannot be used ({error.strerror}): stop what listens there, "
+            "or choose another port with K2K_SERVER__PORT"
+        ) from error
+
+
+def require_c_extensions() -> None:
+    """aiohttp's pure-Python parser had most of its request-smuggling faults: refuse to run with it."""
+    try:
+        import aiohttp._http_parser  # noqa: F401
+    except ImportError as error:
+        raise StartError("aiohttp runs without its C extensions: install the wheel of this platform") from error
+
+
+def banner(settings: Settings) -> None:
+    """Say where it is, how long it took and, in development, as whom to sign in."""
+    server = settings.server
+    print(f"\nKey2Key serves on http://{server.host}:{server.port} (ready in {time.monotonic() - STARTED:.1f} s)")
+    if settings.development:
+        print(f"\nDemo accounts, password {sample_market.DEMO_PASSWORD}:")
+        for account in sample_market.DEMO_ACCOUNTS:
+            print(f"  {account.email:<32} {account.description}")
+        print("\nNow, in another terminal: .venv/bin/python examples/live_lead.py\nCtrl-C stops everything.\n")
+    sys.stdout.flush()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,11 @@
+drop function emit(jsonb);
+drop function event_body(uuid, text, timestamptz, jsonb);
+drop function agency_channel(uuid);
+drop function user_channel(uuid);
+drop function stream_epoch(bigint);
+drop table events;
+drop table streams;
+drop table deployment;
+drop function utc(timestamptz);
+drop extension pg_trgm;
+drop extension citext;

@@ -1,0 +1,92 @@
+-- Conversations and messages.
+
+-- name: open_conversation
+-- One conversation for a lead, however often the buyer enquires.
+insert into conversations (lead_id, agency_id) values ($1, $2)
+on conflict (lead_id) do update set updated_at = now()
+returning id;
+
+-- name: send_many
+-- Messages in the order they came, numbered under their conversation's lock; a repeated client_id finds the first result.
+with item as (
+    select conversation_id, sender_id, client_id, message, place
+    from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) with ordinality
+        as item (conversation_id, sender_id, client_id, message, place)
+), locked as materialized (
+    select id, top_seq from conversations where id = any ($1::uuid[]) order by id for no key update
+), allowed as (
+    select item.*, locked.top_seq
+    from item
+    join locked on locked.id = item.conversation_id
+    join conversation_people as people
+        on people.conversation_id = item.conversation_id and people.user_id = item.sender_id
+), known as (
+    select messages as whole, conversation_id, sender_id, client_id
+    from messages
+    where (conversation_id, sender_id, client_id) in (select conversation_id, sender_id, client_id from allowed)
+), fresh as (
+    select *, top_seq + row_number() over (partition by conversation_id order by place) as seq
+    from (
+        select distinct on (conversation_id, sender_id, client_id) * from allowed
+        where (conversation_id, sender_id, client_id) not in (select conversation_id, sender_id, client_id from known)
+        order by conversation_id, sender_id, client_id, place
+    ) as first_of_each
+), stored as (
+    insert into messages (conversation_id, seq, sender_id, client_id, message)
+    select conversation_id, seq, sender_id, client_id, message from fresh
+    returning messages as whole, conversation_id, sender_id, client_id
+), advanced as (
+    update conversations set top_seq = newest.seq, updated_at = now()
+    from (select conversation_id, max(seq) as seq from fresh group by conversation_id) as newest
+    where conversations.id = newest.conversation_id
+), result as (
+    select whole, conversation_id, sender_id, client_id from known
+    union all
+    select whole, conversation_id, sender_id, client_id from stored
+), outcome as (
+    select item.place::int as position,
+           case when fresh.place is null then '[]' else jsonb_build_array(jsonb_build_object(
+               'type', 'message.new',
+               'to', array(select user_channel(user_id) from conversation_people as people
+                           where people.conversation_id = item.conversation_id),
+               'data', jsonb_build_object(
+                   'conversation_id', item.conversation_id, 'message_id', (result.whole).id,
+                   'seq', (result.whole).seq, 'sender_id', item.sender_id, 'client_id', item.client_id),
+               'joined', jsonb_build_object('message', (result.whole).message))) end as events,
+           message_body(result.whole) as body, (result.whole).message = item.message as same
+    from item
+    left join result using (conversation_id, sender_id, client_id)
+    left join fresh on fresh.place = item.place
+)
+select * from outcome;
+
+-- name: list_conversations
+-- A person's conversations, the one that last moved first, each with its newest message.
+select coalesce(jsonb_agg(body order by updated_at desc, id desc), '[]') as body
+from (
+    select conversations.id, conversations.updated_at, jsonb_build_object(
+        'id', conversations.id, 'lead_id', conversations.lead_id, 'listing_id', leads.listing_id,
+        'listing_title', listings.title, 'buyer_id', leads.buyer_id, 'agent_id', leads.claimed_by,
+        'top_seq', top_seq,
+        'last_message', (select message_body(messages) from messages
+                         where conversation_id = conversations.id and seq = top_seq),
+        'created_at', utc(conversations.created_at), 'updated_at', utc(conversations.updated_at)) as body
+    from conversations
+    join leads on leads.id = conversations.lead_id
+    join listings on listings.id = leads.listing_id
+    where leads.buyer_id = $1 or leads.claimed_by = $1
+    order by conversations.updated_at desc, conversations.id desc
+    limit $2
+) as newest;
+
+-- name: list_messages
+-- What stands after a seq, oldest first; no row at all for whoever takes no part.
+select (
+    select coalesce(jsonb_agg(message_body(page) order by seq), '[]')
+    from (select * from messages where conversation_id = $1 and seq > $3 order by seq limit $4) as page
+) as body
+where exists (select from conversation_people where conversation_id = $1 and user_id = $2);
+
+-- name: texts_of
+-- What people wrote, joined to events when they are sent again.
+select id, message from messages where id = any ($1::uuid[]);

@@ -1,0 +1,80 @@
+"""Settings: every key is known, every fault is told at once, and production refuses what must not be left to chance."""
+
+from __future__ import annotations
+
+import secrets
+from pathlib import Path
+
+import pytest
+from pydantic import ValidationError
+
+from k2k.core.settings import SettingsError, load
+
+PRODUCTION = {
+    "K2K_ENVIRONMENT": "production",
+    "DATABASE_URL": "postgresql://k2k@db.internal/k2k",
+    "REDIS_URL": "redis://cache.internal/0",
+}
+
+
+def test_the_environment_wins_over_dotenv_and_dotenv_over_the_defaults(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("K2K_SERVER__PORT=9001\nK2K_SERVER__HOST=0.0.0.0\n")
+    settings = load({"K2K_SERVER__PORT": "9002"}, directory=tmp_path)
+    assert (settings.server.host, settings.server.port) == ("0.0.0.0", 9002)  # noqa: S104
+    assert settings.auth.access_minutes == 30
+
+
+def test_lists_are_comma_separated() -> None:
+    settings = load({"K2K_SERVER__ORIGINS": "https://key2key.example, https://admin.key2key.example"})
+    assert settings.server.origins == ("https://key2key.example", "https://admin.key2key.example")
+
+
+def test_every_fault_is_told_at_once() -> None:
+    with pytest.raises(SettingsError) as refused:
+        load({"K2K_SERVER__PROT": "1", "K2K_NOTHING": "1", "K2K_SERVER": "x", "K2K_SERVER__PORT": "many"})
+    for fault in ("K2K_SERVER__PROT is not a setting", "K2K_NOTHING", "K2K_SERVER is not", "server.port"):
+        assert fault in str(refused.value)
+
+
+def test_an_unknown_key_in_dotenv_is_an_error(tmp_path: Path) -> None:
+    (tmp_path / ".env").write_text("K2K_AUTH__SERCET=x\n")
+    with pytest.raises(SettingsError, match="K2K_AUTH__SERCET"):
+        load({}, directory=tmp_path)
+
+
+def test_settings_are_frozen() -> None:
+    with pytest.raises(ValidationError):
+        load({}).server.port = 1  # type: ignore[misc]
+
+
+@pytest.mark.parametrize(
+    ("secret", "why"),
+    [
+        ("", "missing"),
+        ("short", "too short"),
+        ("change-me-change-me-change-me-change-me", "well-known"),
+        ("a" * 64, "too regular"),
+    ],
+)
+def test_production_refuses_a_secret_that_is_none(secret: str, why: str) -> None:
+    with pytest.raises(SettingsError, match=why):
+        load({**PRODUCTION, "K2K_AUTH__SECRET": secret})
+
+
+def test_production_starts_with_a_real_secret_and_names_its_servers() -> None:
+    settings = load({**PRODUCTION, "K2K_AUTH__SECRET": secrets.token_urlsafe(48)})
+    assert not settings.development
+    with pytest.raises(SettingsError, match=r"database\.url is missing"):
+        load({"K2K_ENVIRONMENT": "production", "K2K_AUTH__SECRET": secrets.token_urlsafe(48)})
+
+
+def test_secrets_do_not_show_when_settings_are_printed() -> None:
+    settings = load(
+        {
+            **PRODUCTION,
+            "DATABASE_URL": "postgresql://k2k:hunter2@db/k2k",
+            "K2K_AUTH__SECRET": "s" * 3 + secrets.token_urlsafe(48),
+        }
+    )
+    assert "hunter2" not in repr(settings)
+    assert settings.auth.secret.get_secret_value() not in repr(settings)

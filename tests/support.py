@@ -1,0 +1,365 @@
+"""What stories are told with: a serving node, an HTTP client that checks each answer, people, and a bare socket."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import os
+import re
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any, ClassVar
+from uuid import UUID, uuid4
+
+import aiohttp
+from aiohttp import web
+from pydantic import TypeAdapter
+
+from k2k.app import OPERATIONS, Process, build
+from k2k.core.ids import AgencyId, UserId
+from k2k.core.settings import Settings
+from k2k.features.accounts import store as accounts_store
+from k2k.features.accounts.passwords import Passwords
+from k2k.features.accounts.tokens import Tokens
+from k2k.features.agents import service as agents
+from k2k.features.agents.models import AgencyRole
+from k2k.live.socket import PATH
+
+ROOT = Path(__file__).parents[1]
+PASSWORD = "correct horse battery"
+PREFIX = "/api/v1"
+
+
+@dataclass(frozen=True)
+class Response:
+    status: int
+    json: Any
+    headers: Mapping[str, str]
+
+
+class Api:
+    """An HTTP client for one node. Every answer is held against the model its operation declares."""
+
+    def __init__(self, base: str) -> None:
+        self.base = base
+
+    async def get(self, path: str, **more: Any) -> Response:
+        return await self.request("GET", path, **more)
+
+    async def post(self, path: str, **more: Any) -> Response:
+        return await self.request("POST", path, **more)
+
+    async def put(self, path: str, **more: Any) -> Response:
+        return await self.request("PUT", path, **more)
+
+    async def delete(self, path: str, **more: Any) -> Response:
+        return await self.request("DELETE", path, **more)
+
+    async def request(
+        self,
+        method: str,
+        path: str,
+        *,
+        token: str | None = None,
+        headers: Mapping[str, str] | None = None,
+        prefix: str = PREFIX,
+        **more: Any,
+    ) -> Response:
+        sent = {**({"Authorization": f"Bearer {token}"} if token else {}), **(headers or {})}
+        async with (
+            aiohttp.ClientSession() as session,
+            session.request(method, self.base + prefix + path, headers=sent, **more) as answer,
+        ):
+            raw = await answer.read()
+            assert b"\n" not in raw
+            if answer.status >= 400:
+                assert answer.content_type == "application/problem+json", raw
+                problem = json.loads(raw)
+                assert problem["status"] == answer.status
+                assert problem.keys() >= {"type", "title", "status", "detail", "code", "request_id"}
+            else:
+                _check_answer(method, path, raw, answer.status)
+            return Response(answer.status, json.loads(raw) if raw else None, answer.headers)
+
+
+def _check_answer(method: str, path: str, raw: bytes, status: int) -> None:
+    for operation in OPERATIONS:
+        pattern = re.sub(r"{\w+}", "[^/]+", operation.path) + "/?"
+        if operation.method == method and re.fullmatch(pattern, path.split("?")[0]):
+            assert status == operation.status
+            TypeAdapter(operation.answer).validate_json(raw)
+            return
+
+
+@dataclass
+class Node:
+    """A serving process built inside this one, on a free port."""
+
+    process: Process
+    runner: web.AppRunner
+    settings: Settings
+    api: Api
+
+    @classmethod
+    async def start(cls, settings: Settings) -> Node:
+        process = await build(settings)
+        runner = web.AppRunner(process.app, access_log=None, shutdown_timeout=2)
+        await runner.setup()
+        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        host, port = runner.addresses[0][:2]
+        return cls(process, runner, settings, Api(f"http://{host}:{port}"))
+
+    async def stop(self) -> None:
+        await self.runner.cleanup()
+
+    @asynccontextmanager
+    async def live(self, token: str, **more: Any) -> AsyncIterator[Live]:
+        """A connected socket."""
+        async with Live.open(self.api.base) as live:
+            await live.connect(token, **more)
+            yield live
+
+
+class Subprocess:
+    """A real `run.py serve`, killed by pid at the end of the test at the latest."""
+
+    running: ClassVar[list[Subprocess]] = []
+
+    def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
+        self.process = process
+        self.api = Api(f"http://127.0.0.1:{port}")
+
+    @classmethod
+    async def start(cls, settings: Settings, port: int, **environment: str) -> Subprocess:
+        """Start and wait until it is ready."""
+        given = {
+            "K2K_ENVIRONMENT": "production",
+            "K2K_HOME": str(settings.home),
+            "K2K_SERVER__PORT": str(port),
+            "K2K_AUTH__SECRET": settings.auth.secret.get_secret_value(),
+            "K2K_REDIS__PREFIX": settings.redis.prefix,
+            "DATABASE_URL": settings.database.url.get_secret_value(),
+            "REDIS_URL": settings.redis.url.get_secret_value(),
+            **environment,
+        }
+        inherited = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
+        process = await asyncio.create_subprocess_exec(
+            sys.executable, "run.py", "serve", cwd=ROOT, env={**inherited, **given}, start_new_session=True
+        )
+        started = cls(process, port)
+        cls.running.append(started)
+        await eventually(started.ready, seconds=15)
+        return started
+
+    async def ready(self) -> bool:
+        assert self.process.returncode is None, "the process ended instead of serving"
+        try:
+            return (await self.api.get("/health/ready", prefix="")).status == 200
+        except aiohttp.ClientError:
+            return False
+
+    async def kill(self, number: signal.Signals = signal.SIGKILL) -> int:
+        if self.process.returncode is None:
+            self.process.send_signal(number)
+        return await asyncio.wait_for(self.process.wait(), 20)
+
+    @classmethod
+    async def end_all(cls) -> None:
+        for process in cls.running:
+            await process.kill()
+        cls.running.clear()
+
+
+@dataclass(frozen=True)
+class Person:
+    id: UUID
+    email: str
+    token: str
+    refresh_token: str
+    sign_in_id: UUID
+
+
+class People:
+    """Makes people who are signed in."""
+
+    def __init__(self, node: Node) -> None:
+        self._node = node
+        self._hash: str | None = None
+
+    async def buyer(self) -> Person:
+        """Somebody with an account and nothing else; the password is PASSWORD."""
+        db, settings = self._node.process.db, self._node.settings
+        if self._hash is None:
+            passwords = Passwords(settings.auth)
+            self._hash = await passwords.hash(PASSWORD)
+            passwords.close()
+        email = f"{uuid4().hex}@people.example"
+        now = db.clock.now()
+        expires_at = now + timedelta(days=7)
+        async with db.transaction() as tx:
+            user = await accounts_store.add_user(tx, email, self._hash, "Abebe Kebede")
+            assert user is not None
+            opened = await accounts_store.open_sign_in(tx, user, "test", now, expires_at)
+        tokens = Tokens(settings.auth)
+        return Person(
+            user,
+            email,
+            tokens.access(user, opened.sign_in_id, now),
+            tokens.refresh(opened.token_id, user, opened.sign_in_id, now, expires_at),
+            opened.sign_in_id,
+        )
+
+    async def agent(self, agency: UUID | None = None) -> Person:
+        """An agent, in `agency` if one is given."""
+        person = await self.buyer()
+        answer = await self._node.api.post(
+            "/agents/profile", json={"display_name": "Selam Tesfaye"}, token=person.token
+        )
+        assert answer.status == 201, answer.json
+        if agency is not None:
+            async with self._node.process.db.transaction() as tx:
+                await agents.join_agency(tx, UserId(person.id), AgencyId(agency), AgencyRole.member)
+        return person
+
+    async def agency(self) -> tuple[Person, UUID]:
+        """A new agency and the agent who owns it."""
+        owner = await self.agent()
+        answer = await self._node.api.post(
+            "/agencies", json={"name": "Bole Homes", "city": "Addis Ababa"}, token=owner.token
+        )
+        assert answer.status == 201, answer.json
+        return owner, UUID(answer.json["id"])
+
+    async def listing(self, seller: Person) -> UUID:
+        """A published property."""
+        answer = await self._node.api.post("/properties", json=a_property(), token=seller.token)
+        assert answer.status == 201, answer.json
+        return UUID(answer.json["id"])
+
+    async def enquire(self, buyer: Person, listing: UUID, text: str = "Is it still free?", **more: Any) -> Any:
+        """What opening an enquiry answers."""
+        answer = await self._node.api.post(
+            f"/listings/{listing}/enquiries", json={"client_id": uuid4().hex, "message": text}, token=buyer.token
+        )
+        assert answer.status == 201, answer.json
+        return answer.json
+
+
+def a_property(**changes: Any) -> dict[str, Any]:
+    return {
+        "title": "Apartment with a view over Bole",
+        "property_type": "apartment",
+        "listing_type": "rent",
+        "price": 45000,
+        "city": "Addis Ababa",
+    } | changes
+
+
+class LiveError(Exception):
+    def __init__(self, error: dict[str, Any]) -> None:
+        super().__init__(error["message"])
+        self.code: int = error["code"]
+        self.message: str = error["message"]
+
+    @property
+    def problem(self) -> Any:
+        return json.loads(self.message)
+
+
+@dataclass
+class Live:
+    """A bare client of the live protocol, as strict as the SDKs are lenient."""
+
+    socket: aiohttp.ClientWebSocketResponse
+    events: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
+    offset: int = 0
+    epoch: str = ""
+    subscription: dict[str, Any] = field(default_factory=dict)
+    closed: asyncio.Event = field(default_factory=asyncio.Event)
+    _replies: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
+    _ids: int = 0
+
+    @classmethod
+    @asynccontextmanager
+    async def open(cls, base: str, **more: Any) -> AsyncIterator[Live]:
+        async with aiohttp.ClientSession() as session:
+            socket = await session.ws_connect(base + PATH, timeout=aiohttp.ClientWSTimeout(ws_close=2), **more)
+            live = cls(socket)
+            reader = asyncio.create_task(live._read())
+            try:
+                yield live
+            finally:
+                reader.cancel()
+                await asyncio.gather(reader, return_exceptions=True)
+                await socket.close()
+
+    async def connect(self, token: str, since: tuple[str, int] | None = None, channel: str = "") -> dict[str, Any]:
+        subs = {channel: {"recover": True, "epoch": since[0], "offset": since[1]}} if since else {}
+        result = await self.command("connect", {"token": token, **({"subs": subs} if subs else {})})
+        ((_, self.subscription),) = result["subs"].items()
+        self.epoch, self.offset = self.subscription["epoch"], self.subscription["offset"]
+        return result
+
+    async def command(self, kind: str, body: Any) -> dict[str, Any]:
+        self._ids += 1
+        future = self._replies[self._ids] = asyncio.get_running_loop().create_future()
+        await self.send({"id": self._ids, kind: body})
+        reply = await asyncio.wait_for(future, 10)
+        if "error" in reply:
+            raise LiveError(reply["error"])
+        result: dict[str, Any] = reply[kind]
+        return result
+
+    async def rpc(self, method: str, **data: Any) -> Any:
+        return (await self.command("rpc", {"method": method, "data": data}))["data"]
+
+    async def send(self, *commands: Any) -> None:
+        await self.socket.send_str("\n".join(json.dumps(command) for command in commands))
+
+    async def event(self, type_: str | None = None) -> dict[str, Any]:
+        """The next event; it must be of the type asked for."""
+        event = await asyncio.wait_for(self.events.get(), 10)
+        assert type_ is None or event["type"] == type_, event
+        return event
+
+    async def close_code(self) -> int | None:
+        await asyncio.wait_for(self.closed.wait(), 15)
+        return self.socket.close_code
+
+    async def _read(self) -> None:
+        async for message in self.socket:
+            assert message.type is aiohttp.WSMsgType.TEXT
+            for line in message.data.split("\n"):
+                await self._take(json.loads(line))
+        self.closed.set()
+
+    async def _take(self, reply: dict[str, Any]) -> None:
+        if not reply:
+            await self.socket.send_str("{}")
+        elif "push" in reply:
+            published = reply["push"]["pub"]
+            assert published["offset"] == self.offset + 1, "a gap or a duplicate reached the client"
+            self.offset = published["offset"]
+            self.events.put_nowait(published["data"])
+        else:
+            self._replies.pop(reply["id"]).set_result(reply)
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], *, seconds: float = 10) -> None:
+    """Wait until the condition holds; AssertionError if it never does."""
+    end = time.monotonic() + seconds
+    while not await condition():
+        assert time.monotonic() < end, f"{condition} did not come true within {seconds} s"
+        await asyncio.sleep(0.02)
+
+
+def moment(text: str) -> datetime:
+    """A moment of an answer."""
+    assert re.fullmatch(r"\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z", text)
+    return datetime.fromisoformat(text).astimezone(UTC)
