@@ -11,11 +11,11 @@ from k2k.features.agents.models import (
     AgencyPath,
     Agent,
     AgentPath,
-    Page,
     ProfileChange,
     ProfileDraft,
 )
 from k2k.ops.call import Call
+from k2k.ops.paging import Page
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Reply, Routes
 from k2k.web.routes import PREFIX

@@ -1,63 +1,21 @@
-"""What goes in and out of agents and agencies, and how lists by skip and limit are asked for and counted."""
+"""What goes in and out of agents and agencies."""
 
 from __future__ import annotations
 
 from enum import StrEnum
-from typing import Annotated, Any, ClassVar
+from typing import Annotated
 
 from pydantic import EmailStr, Field, StringConstraints
 
 from k2k.core.ids import AgencyId, AgentId, UserId
-from k2k.ops.validation import Answer, Input, Moment, Name, Text
+from k2k.ops.validation import Answer, Country, Input, Moment, Name, Text, untouched
 
-Country = Annotated[str, StringConstraints(pattern=r"^[A-Z]{2}$")]
-"""ISO 3166-1 alpha-2."""
 License = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=100)]
 Phone = Annotated[str, StringConstraints(pattern=r"^\+[1-9][0-9]{6,14}$")]
 """E.164."""
 # Web addresses only: what is shown as a link must not be able to run.
 Link = Annotated[str, StringConstraints(pattern=r"^https?://[^\s/]+\S*$", max_length=300)]
 Specializations = Annotated[tuple[Name, ...], Field(max_length=20)]
-
-
-def untouched() -> Any:
-    """The default of a field of a change: left out it stays as it is; null is for what may be empty."""
-    return Field(default=None, json_schema_extra=_without_default)
-
-
-def _without_default(schema: dict[str, Any]) -> None:
-    """Keeps the documents from saying that null is what a left out field means."""
-    del schema["default"]
-
-
-class Page(Input):
-    """A part of a list, by place. Deep places are dear to find, so there is an end to them."""
-
-    FURTHEST: ClassVar[int] = 10_000
-
-    skip: int = Field(default=0, ge=0, le=FURTHEST, description="Deeper than 10,000 only a cursor search goes")
-    limit: int = Field(default=100, ge=1, le=100)
-
-    @property
-    def count_to(self) -> int:
-        """How far counting needs to go to tell an exact total from a larger one."""
-        return self.FURTHEST + 1
-
-    def headers(self, address: str, total: int) -> dict[str, str]:
-        """X-Total-Count, exact to 10,000, and Link (RFC 8288) to the neighbouring parts of the list at `address`."""
-        headers = {"X-Total-Count": str(min(total, self.FURTHEST))}
-        if total > self.FURTHEST:
-            headers["X-Total-Count-Relation"] = "gte"
-        neighbours = {"next": self.skip + self.limit, "prev": max(0, self.skip - self.limit)}
-        if neighbours["next"] >= total or neighbours["next"] > self.FURTHEST:
-            del neighbours["next"]
-        if self.skip == 0:
-            del neighbours["prev"]
-        if neighbours:
-            headers["Link"] = ", ".join(
-                f'<{address}?skip={skip}&limit={self.limit}>; rel="{name}"' for name, skip in neighbours.items()
-            )
-        return headers
 
 
 class AgencyRole(StrEnum):

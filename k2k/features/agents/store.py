@@ -15,12 +15,12 @@ from k2k.features.agents.models import (
     AgencyDraft,
     AgencyRole,
     Agent,
-    Page,
     ProfileChange,
     ProfileDraft,
 )
 from k2k.infra.sql import Queries
 from k2k.infra.transaction import Reader, Tx
+from k2k.ops.paging import Page
 from k2k.ops.registry import Json
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 from k2k.features.accounts.models import Notice
-from k2k.features.agents.models import Page
 from k2k.features.listings import service, store
 from k2k.features.listings.errors import PropertyNotFound
 from k2k.features.listings.models import Property, PropertyChange, PropertyDraft, PropertyPath
 from k2k.ops.call import Call
+from k2k.ops.paging import Page
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Reply, Routes
 from k2k.web.routes import PREFIX

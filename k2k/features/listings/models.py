@@ -11,9 +11,8 @@ from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, mo
 from pydantic_core import PydanticCustomError
 
 from k2k.core.ids import AgencyId, ListingId, UserId
-from k2k.core.money import Currency, Price
-from k2k.features.agents.models import Country, untouched
-from k2k.ops.validation import Answer, Input, Moment, Name, Text
+from k2k.core.money import Currency, Price, from_number
+from k2k.ops.validation import Answer, Country, Input, Moment, Name, Text, untouched
 
 
 class ListingKind(StrEnum):
@@ -75,21 +74,10 @@ OwnersStatus = Literal[
 ]  # fmt: skip
 
 
-def _from_number(value: object) -> object:
-    """A JSON number as a decimal: even in strict mode a decimal would also be read out of a string."""
-    match value:
-        case bool() | str():
-            raise PydanticCustomError("number_type", "Input should be a number")
-        case int() | float():
-            return Decimal(str(value))
-    return value
-
-
-AskingPrice = Annotated[Price, BeforeValidator(_from_number), WithJsonSchema({"type": "number", "exclusiveMinimum": 0})]
 SquareMeters = Annotated[
     Decimal,
     Field(gt=0, max_digits=10, decimal_places=2, allow_inf_nan=False),
-    BeforeValidator(_from_number),
+    BeforeValidator(from_number),
     PlainSerializer(float, return_type=float, when_used="json"),
     WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
 ]
@@ -122,7 +110,7 @@ class PropertyDraft(_Placed):
     description: Text | None = None
     property_type: PropertyType
     listing_type: ListingType
-    price: AskingPrice
+    price: Price
     currency: Currency = Currency.ETB
     bedrooms: Rooms | None = None
     bathrooms: Rooms | None = None
@@ -142,7 +130,7 @@ class PropertyChange(_Placed):
     description: Text | None = untouched()
     property_type: PropertyType = untouched()
     listing_type: ListingType = untouched()
-    price: AskingPrice = untouched()
+    price: Price = untouched()
     currency: Currency = untouched()
     status: OwnersStatus = untouched()
     bedrooms: Rooms | None = untouched()

@@ -7,10 +7,10 @@ from datetime import datetime
 from decimal import Decimal
 
 from k2k.core.ids import AgencyId, ListingId, UserId
-from k2k.features.agents.models import Page
 from k2k.features.listings.models import Property, PropertyChange, PropertyDraft
 from k2k.infra.sql import Queries
 from k2k.infra.transaction import Reader, Tx
+from k2k.ops.paging import Page
 from k2k.ops.registry import Json
 
 

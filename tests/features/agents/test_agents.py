@@ -10,7 +10,8 @@ import pytest
 
 from k2k.core.ids import AgencyId, UserId
 from k2k.features.agents import service
-from k2k.features.agents.models import Agency, Agent, Page
+from k2k.features.agents.models import Agency, Agent
+from k2k.ops.paging import Page
 from tests.support import Api, Node, People
 
 
@@ -116,9 +117,9 @@ FAULTS = [
     ("rating", 5),
     ("review_count", 100),
     ("properties_sold", 100),
-    ("id", str(uuid4())),
-    ("user_id", str(uuid4())),
-    ("agency_id", str(uuid4())),
+    ("id", "0198f0f0-0000-7000-8000-000000000000"),
+    ("user_id", "0198f0f0-0000-7000-8000-000000000000"),
+    ("agency_id", "0198f0f0-0000-7000-8000-000000000000"),
     ("agency_role", "owner"),
     ("display_name", ""),
     ("display_name", "   "),

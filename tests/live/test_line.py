@@ -1,0 +1,303 @@
+"""A Line under every order of events: what arrives late, twice, never, or from before a restore; who joins when.
+
+The machine plays the world around a line: the stream in the database (whose beginning is dropped and whose numbering
+may begin anew), Redis (loses, doubles, reorders), clients that join from any position, and the hub's reads, whose
+answers come when they come. Each client holds what it is handed against the stream itself.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass, field
+from typing import Any
+
+import pytest
+from hypothesis import HealthCheck, settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+
+from k2k.core.ids import Channel
+from k2k.infra.streams import NEWEST, Numbered, Position, Replay
+from k2k.live import wire
+from k2k.live.line import MOST_HELD, RECENT, Line
+
+CHANNEL = Channel("user:somebody")
+MOST = 6
+"""What one read answers at most: small, so that clients and lines are often further behind than that."""
+
+
+def numbered(epoch: str, offset: int) -> Numbered:
+    """The event of a place: its body says which place that is."""
+    return Numbered(CHANNEL, epoch, offset, "told", b'"%s/%d"' % (epoch.encode(), offset))
+
+
+def arrive(line: Line, epoch: str, offset: int) -> None:
+    event = numbered(epoch, offset)
+    line.arrive(Position(epoch, offset), wire.publication(event.body, offset))
+
+
+@dataclass(eq=False)
+class Client:
+    """A member of the line that knows what it must be handed."""
+
+    epoch: str = ""
+    position: int | None = None
+    """None until it was answered: nothing may be handed to it before."""
+    lost: bool = False
+
+    def offer(self, frame: bytes) -> None:
+        if self.lost:
+            return
+        push = json.loads(frame)["push"]
+        assert push["channel"] == CHANNEL
+        assert self.position is not None, "handed something before its answer"
+        self.take(push["pub"])
+
+    def lose(self) -> None:
+        self.lost = True
+
+    def take(self, publication: dict[str, Any]) -> None:
+        assert self.position is not None
+        assert publication["offset"] == self.position + 1, "a hole or a duplicate"
+        assert publication["data"] == f"{self.epoch}/{publication['offset']}", "another stream's event"
+        self.position += 1
+
+
+@dataclass
+class Stream:
+    """The truth: offsets (kept, top] can be read."""
+
+    epoch: str = "e1"
+    top: int = 0
+    kept: int = 0
+
+    def read(self, since: int) -> Replay:
+        """As Streams.read answers it."""
+        top = Position(self.epoch, self.top)
+        found = [numbered(self.epoch, offset) for offset in range(max(since, self.kept) + 1, self.top + 1)]
+        complete = since <= self.top and len(found) <= MOST and len(found) == self.top - since
+        return Replay(top, tuple(found) if complete else (), complete)
+
+
+@dataclass
+class Join:
+    """A client that has registered and whose stream is being read."""
+
+    client: Client
+    since: Position | None
+    read: Replay | None = None
+
+
+@dataclass
+class Fill:
+    """The hub filling a gap: what was wanted when it asked, and the answer that has not come yet."""
+
+    wanted: int
+    read: Replay
+
+
+@dataclass
+class World:
+    stream: Stream = field(default_factory=Stream)
+    line: Line = field(default_factory=lambda: Line(CHANNEL))
+    flying: list[tuple[str, int]] = field(default_factory=list)
+    joining: list[Join] = field(default_factory=list)
+    joined: list[Client] = field(default_factory=list)
+    fill: Fill | None = None
+    recovered: int = 0
+
+    def join(self, since: Position | None) -> None:
+        """As Hub.join: register, then from memory or by a read."""
+        client = Client()
+        self.line.register(client)
+        if since is not None and (recalled := self.line.recall(since)) is not None:
+            assert self.line.position is not None
+            self.answer(client, since, self.line.position, [json.loads(one) for one in recalled], recovered=True)
+        else:
+            self.joining.append(Join(client, since))
+
+    def read_for(self, join: Join) -> None:
+        join.read = self.stream.read(NEWEST if join.since is None else join.since.offset)
+
+    def finish_join(self, join: Join) -> None:
+        self.joining.remove(join)
+        assert join.read is not None
+        replay, since = join.read, join.since
+        self.line.settle(replay)
+        recovered = since is not None and replay.complete and since.epoch in ("", replay.top.epoch)
+        told = [json.loads(wire.publication(e.body, e.offset)) for e in replay.events] if recovered else []
+        self.answer(join.client, since, replay.top, told, recovered=recovered)
+
+    def answer(
+        self, client: Client, since: Position | None, top: Position, told: list[dict[str, Any]], *, recovered: bool
+    ) -> None:
+        client.epoch = top.epoch
+        if recovered:
+            assert since is not None
+            assert since.epoch in ("", top.epoch)
+            client.position = since.offset
+            for publication in told:
+                client.take(publication)
+            assert client.position == top.offset, "the replay ends before its position"
+            self.recovered += 1
+        else:
+            assert not told
+            client.position = top.offset
+        self.joined.append(client)
+        self.line.admit(client, top.offset)
+
+    def begin_fill(self) -> None:
+        assert self.line.position is not None
+        self.fill = Fill(self.line.wanted, self.stream.read(self.line.position.offset))
+
+    def finish_fill(self) -> None:
+        """As Hub._fill."""
+        assert self.fill is not None
+        fill, self.fill = self.fill, None
+        self.line.settle(fill.read)
+        if not fill.read.complete and self.line.gap:
+            self.line.skip_to(fill.read.top)
+        if self.line.wanted == fill.wanted > fill.read.top.offset:
+            self.line.wanted = fill.read.top.offset
+
+
+class LineUnderWeather(RuleBasedStateMachine):
+    """Rules are what may happen next; the end of each run lets the world come to rest and looks at everybody."""
+
+    @initialize(told_before=st.integers(0, 10), kept=st.integers(0, 10))
+    def begin(self, told_before: int, kept: int) -> None:
+        self.world = World(Stream(top=told_before, kept=min(kept, told_before)))
+
+    @rule(count=st.integers(1, 4))
+    def tell(self, count: int) -> None:
+        """Events are committed; their messages are on the way."""
+        stream = self.world.stream
+        for _ in range(count):
+            stream.top += 1
+            self.world.flying.append((stream.epoch, stream.top))
+
+    @rule(many=st.integers(MOST + 1, MOST + 3))
+    def tell_unheard(self, many: int) -> None:
+        """More than a read answers, and Redis loses all of it."""
+        self.world.stream.top += many
+
+    @precondition(lambda self: self.world.flying)
+    @rule(
+        order=st.sampled_from(["first", "first", "last", "any"]),
+        fate=st.sampled_from(["once", "once", "twice", "lost", "again later"]),
+        which=st.integers(0, 1000),
+    )
+    def carry(self, order: str, fate: str, which: int) -> None:
+        """Redis does with one message what it does."""
+        flying = self.world.flying
+        place = {"first": 0, "last": len(flying) - 1, "any": which % len(flying)}[order]
+        epoch, offset = flying[place] if fate == "again later" else flying.pop(place)
+        for _ in range({"lost": 0, "twice": 2}.get(fate, 1)):
+            arrive(self.world.line, epoch, offset)
+
+    @rule(count=st.integers(1, 8))
+    def forget(self, count: int) -> None:
+        """Retention drops the stream's beginning."""
+        stream = self.world.stream
+        stream.kept = min(stream.top, stream.kept + count)
+
+    @rule(top=st.integers(0, 3))
+    def begin_anew(self, top: int) -> None:
+        """The database is restored: another epoch. Messages of the old one may still be on the way."""
+        stream = self.world.stream
+        self.world.stream = Stream(epoch=f"e{int(stream.epoch[1:]) + 1}", top=top)
+
+    @rule(back=st.integers(-3, 12), epoch=st.sampled_from(["known", "known", "unnamed", "other"]))
+    def join_from_a_position(self, back: int, epoch: str) -> None:
+        """Also from beyond the line's own head (learned on another process) and from beyond the stream's."""
+        stream = self.world.stream
+        name = {"known": stream.epoch, "unnamed": "", "other": "e0"}[epoch]
+        self.world.join(Position(name, max(0, stream.top - back)))
+
+    @rule()
+    def join_afresh(self) -> None:
+        self.world.join(None)
+
+    @precondition(lambda self: self.world.joining)
+    @rule(which=st.integers(0, 1000))
+    def read_for_a_join(self, which: int) -> None:
+        self.world.read_for(self.world.joining[which % len(self.world.joining)])
+
+    @precondition(lambda self: any(join.read for join in self.world.joining))
+    @rule(which=st.integers(0, 1000))
+    def answer_a_join(self, which: int) -> None:
+        ready = [join for join in self.world.joining if join.read]
+        self.world.finish_join(ready[which % len(ready)])
+
+    @precondition(lambda self: self.world.line.gap and self.world.fill is None)
+    @rule()
+    def read_for_the_gap(self) -> None:
+        self.world.begin_fill()
+
+    @precondition(lambda self: self.world.fill is not None)
+    @rule()
+    def fill_the_gap(self) -> None:
+        self.world.finish_fill()
+
+    @rule()
+    def tail(self) -> None:
+        """The tail saw where the stream stands."""
+        self.world.line.hear(Position(self.world.stream.epoch, self.world.stream.top))
+
+    @rule(beyond=st.integers(1, 3))
+    def hear_nonsense(self, beyond: int) -> None:
+        """Somebody speaks of an offset that there is not."""
+        self.world.line.hear(Position(self.world.stream.epoch, self.world.stream.top + beyond))
+
+    @precondition(lambda self: self.world.joined)
+    @rule(which=st.integers(0, 1000))
+    def leave(self, which: int) -> None:
+        self.world.line.remove(self.world.joined.pop(which % len(self.world.joined)))
+
+    @precondition(lambda self: self.world.joining)
+    @rule(which=st.integers(0, 1000))
+    def give_up_joining(self, which: int) -> None:
+        self.world.line.remove(self.world.joining.pop(which % len(self.world.joining)).client)
+
+    @invariant()
+    def memory_is_small(self) -> None:
+        assert len(self.world.line.recent) <= RECENT
+
+    def teardown(self) -> None:
+        if hasattr(self, "world"):
+            self._come_to_rest()
+
+    def _come_to_rest(self) -> None:
+        """Reads are answered, the tail looks once more: now everybody has everything, or was told."""
+        world, line = self.world, self.world.line
+        for join in list(world.joining):
+            if join.read is None:
+                world.read_for(join)
+            world.finish_join(join)
+        if world.fill is not None:
+            world.finish_fill()
+        self.tail()
+        while line.gap:
+            world.begin_fill()
+            world.finish_fill()
+        for client in world.joined:
+            if not client.lost:
+                assert (client.epoch, client.position) == (world.stream.epoch, world.stream.top)
+                assert client in line.live, "left between joining and live"
+        if any(not client.lost for client in world.joined):
+            assert not line.early, "kept what nobody waits for"
+
+
+# The same runs each time: what this finds is found on every machine, and a new search is a change of this file.
+SEARCH = settings(
+    max_examples=1200,
+    stateful_step_count=45,
+    deadline=None,
+    database=None,
+    derandomize=True,
+    suppress_health_check=list(HealthCheck),
+)
+
+
+def test_every_member_gets_everything_once_and_in_order_or_is_told_that_its_place_is_lost() -> None:
+    run_state_machine_as_test(LineUnderWeather, settings=SEARCH)  # type: ignore[no-untyped-call]
