@@ -62,6 +62,8 @@ class Batch(Generic[Item, Result]):
     async def _call(self, gathered: list[tuple[Item, asyncio.Future[Result]]]) -> None:
         try:
             results = await self._run([item for item, _ in gathered])
+            if len(results) != len(gathered):
+                raise RuntimeError(f"{len(results)} results for {len(gathered)} items")
         except Exception as error:  # whatever it is belongs to the callers, each of whom gets it
             results = [error] * len(gathered)
         except BaseException:  # the drain itself is being cancelled: nobody may wait for ever

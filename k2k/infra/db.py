@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC, datetime
 from typing import Any, TypeVar
 
@@ -40,6 +40,8 @@ LOST = (
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
 )
+# What asyncpg also says when a connection ends at a bad moment; on one that lives it is a fault of ours.
+CLIENT_FAULTS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 
 
 class Db(Reader):
@@ -125,7 +127,8 @@ class Db(Reader):
                 yield tx
                 await tx.finish()
             except BaseException:
-                if not connection.is_closed():
+                # What went wrong first is what the caller hears; a lost connection has rolled back by itself.
+                with suppress(*LOST, *CLIENT_FAULTS):
                     await begun.rollback()
                 raise
             try:
@@ -166,7 +169,7 @@ class Db(Reader):
                     return await function(tx, items)
             except RACES as error:
                 last: Exception = error
-            except asyncpg.PostgresError as error:
+            except (asyncpg.PostgresError, DomainError) as error:
                 last = error
                 break
         if len(items) > 1 and (getattr(last, "sqlstate", None) or "").startswith(DATA_FAULTS):
@@ -183,11 +186,11 @@ class Db(Reader):
         try:
             async with asyncio.timeout(self._deadline):
                 connection = await self.pool.acquire()
-        except (*LOST, asyncpg.InterfaceError) as error:
+        except (*LOST, *CLIENT_FAULTS) as error:
             log.warning("database away", error=repr(error))
             raise Unavailable from error
         # Cancelling a query on a frozen server waits for that server; cutting the connection does not.
-        timer = asyncio.get_running_loop().call_later(self._deadline, connection.terminate)
+        timer = asyncio.get_running_loop().call_later(self._deadline, _terminate, connection)
         try:
             yield connection
         except (asyncpg.DeadlockDetectedError, asyncpg.SerializationError) as error:
@@ -197,10 +200,24 @@ class Db(Reader):
         except LOST as error:
             log.warning("database connection lost", error=repr(error))
             raise (OutcomeUnknown if writing else Unavailable) from error
-        except asyncpg.InterfaceError as error:
-            if not connection.is_closed():
+        except CLIENT_FAULTS as error:
+            if not _lost(connection):
                 raise
             raise (OutcomeUnknown if writing else Unavailable) from error
         finally:
-            timer.cancel()
+            # A cancelled query makes even this wait for the server, so the timer runs until it is through.
             await self.pool.release(connection)
+            timer.cancel()
+
+
+def _lost(connection: Connection[asyncpg.Record]) -> bool:
+    """Whether the connection ended under us. The pool then takes it back at once and answers nothing about it."""
+    try:
+        return connection.is_closed()
+    except asyncpg.InterfaceError:
+        return True
+
+
+def _terminate(connection: Connection[asyncpg.Record]) -> None:
+    if not _lost(connection):
+        connection.terminate()

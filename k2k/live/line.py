@@ -50,7 +50,8 @@ class Line:
     """The newest offset heard of; above the position, something is missing."""
     live: set[Member] = field(default_factory=set)
     joining: dict[Member, _Joining] = field(default_factory=dict)
-    early: dict[int, bytes] = field(default_factory=dict)
+    early: dict[int, tuple[str, bytes]] = field(default_factory=dict)
+    """Publications that wait for those before them, by offset, each with its epoch."""
     recent: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     @property
@@ -84,7 +85,7 @@ class Line:
         """A publication that may be new, doubled, out of order, or from before the first read."""
         self.hear(position)
         if self.position is None or position.offset > self.position.offset + 1:
-            self.early[position.offset] = publication
+            self.early[position.offset] = position.epoch, publication
         elif position.offset == self.position.offset + 1:
             self._hand_on(position.offset, publication)
             self._hand_on_early()
@@ -106,6 +107,10 @@ class Line:
         """What is missing is no longer stored: everybody who waited for it has lost their place."""
         for member in self.live:
             member.lose()
+        for member, joining in self.joining.items():
+            # Its replay may have been read before what is now missing; only one that reaches beyond is safe.
+            if joining.position is None or joining.position < top.offset:
+                member.lose()
         self.position, self.wanted = top, max(self.wanted, top.offset)
         self.recent.clear()
         self._hand_on_early()
@@ -124,10 +129,18 @@ class Line:
         joining = self.joining.get(member)
         if joining is None:
             return
-        for offset, frame in joining.held:
-            if offset > position:
-                member.offer(frame)
+        beyond = [(offset, frame) for offset, frame in joining.held if offset > position]
         joining.held.clear()
+        if (
+            self.position is not None
+            and self.position.offset > position
+            and (not beyond or beyond[0][0] != position + 1)
+        ):
+            # Another member's later read began the line further on: what lies between was never handed on.
+            member.lose()
+            return
+        for _, frame in beyond:
+            member.offer(frame)
         joining.position = position
         self._level(member, joining)
 
@@ -155,9 +168,14 @@ class Line:
                 self._level(member, joining)
 
     def _hand_on_early(self) -> None:
+        if not self.early:
+            return
         assert self.position is not None  # noqa: S101 - callers looked
+        epoch = self.position.epoch
+        # What came before the first read may be of a numbering that has ended since.
+        self.early = {offset: kept for offset, kept in self.early.items() if kept[0] == epoch}
         while (offset := self.position.offset + 1) in self.early:
-            self._hand_on(offset, self.early.pop(offset))
+            self._hand_on(offset, self.early.pop(offset)[1])
         for offset in [offset for offset in self.early if offset <= self.position.offset]:
             del self.early[offset]
 

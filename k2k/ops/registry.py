@@ -148,6 +148,9 @@ def _models_of(handler: Handler, hints: Mapping[str, Any]) -> dict[str, type[Bas
     names = list(inspect.signature(handler).parameters)
     if names[:1] != ["call"] or not set(names[1:]) <= set(PARTS):
         raise TypeError(f"{handler.__name__}: parameters are call, then any of {', '.join(PARTS)}")
+    unsaid = {*names[1:], "return"} - hints.keys()
+    if unsaid:
+        raise TypeError(f"{handler.__name__}: no annotation for {', '.join(sorted(unsaid))}")
     models = {name: hints[name] for name in names[1:]}
     for name, model in models.items():
         if not (inspect.isclass(model) and issubclass(model, BaseModel)) or issubclass(model, RootModel):

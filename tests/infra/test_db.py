@@ -49,6 +49,11 @@ async def took(waiting: Awaitable[Any]) -> tuple[object, float]:
     return outcome, time.monotonic() - start
 
 
+async def raised_by(story: Awaitable[Any]) -> object:
+    """What it raised; None if nothing."""
+    return (await took(story))[0]
+
+
 async def opened(settings: Settings, url: str, *, deadline: float = DEADLINE, connections: int = 3) -> Db:
     database = settings.database.model_copy(
         update={"url": SecretStr(url), "deadline_seconds": deadline, "pool_min": 1, "pool_max": connections}
@@ -261,7 +266,7 @@ async def test_a_caller_that_gives_up_on_a_frozen_server_is_let_go_within_the_de
     own_postgres.freeze()
     outcome, seconds = await took(impatient())
     assert isinstance(outcome, TimeoutError | Unavailable)
-    assert seconds < DEADLINE + 0.5 * ROOM
+    assert seconds < DEADLINE + 0.75 * ROOM
     own_postgres.thaw()
     await heals(fragile)
 
@@ -272,23 +277,27 @@ async def test_a_caller_that_gives_up_on_a_frozen_server_is_let_go_within_the_de
 async def test_a_connection_lost_between_two_statements_means_nothing_was_written(
     db: Db, outside: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    with pytest.raises(Unavailable) as raised:
+    async def story() -> None:
         async with db.transaction() as tx:
             await cut(outside, await pid_of(tx))
             await tx.records("select 1", ())
-    assert type(raised.value) is Unavailable
+
+    assert type(await raised_by(story())) is Unavailable
     await heals(db)
 
 
 async def test_a_connection_lost_during_a_statement_means_nothing_was_written(
     db: Db, outside: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    with pytest.raises(Unavailable) as raised:
+    async def story() -> None:
         async with db.transaction() as tx:
-            cutting = asyncio.ensure_future(cut(outside, await pid_of(tx)))
+            cutting.append(asyncio.ensure_future(cut(outside, await pid_of(tx))))
             await tx.records("select pg_sleep(5)", ())
-    await cutting
-    assert type(raised.value) is Unavailable
+
+    cutting: list[asyncio.Future[None]] = []
+    assert type(await raised_by(story())) is Unavailable
+    await asyncio.gather(*cutting)
+    await heals(db)
 
 
 async def test_a_connection_lost_before_commit_means_nothing_was_written(
@@ -297,10 +306,13 @@ async def test_a_connection_lost_before_commit_means_nothing_was_written(
     told: list[Numbered] = []
     db.told = told.extend
     channel = a_channel()
-    with pytest.raises(Unavailable):
+
+    async def story() -> None:
         async with db.transaction() as tx:
             tx.emit(Happened(number=1), to=[channel])
             await cut(outside, await pid_of(tx))
+
+    assert type(await raised_by(story())) is Unavailable
     assert told == []
     await heals(db)
     assert await stored(db, channel) == 0
@@ -309,33 +321,38 @@ async def test_a_connection_lost_before_commit_means_nothing_was_written(
 async def test_a_lost_connection_does_not_hide_what_was_decided_on_it(
     db: Db, outside: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    with pytest.raises(NotFound):
+    async def story() -> None:
         async with db.transaction() as tx:
             await cut(outside, await pid_of(tx))
             raise NotFound
 
+    assert type(await raised_by(story())) is NotFound
+
 
 async def test_a_transaction_that_outlives_the_deadline_is_given_up(db: Db) -> None:
     channel = a_channel()
-    with pytest.raises(Unavailable) as raised:
+
+    async def story() -> None:
         async with db.transaction() as tx:
             tx.emit(Happened(number=1), to=[channel])
             await tx.records("select 1", ())
             await asyncio.sleep(DEADLINE + 0.1)
-    assert type(raised.value) is Unavailable
+
+    assert type(await raised_by(story())) is Unavailable
     assert await stored(db, channel) == 0
 
 
 async def test_idle_connections_that_the_server_ended_cost_unavailable_at_most(
     db: Db, outside: asyncpg.Connection[asyncpg.Record]
 ) -> None:
-    await asyncio.gather(*(db.records("select pg_sleep(0.01)", ()) for _ in range(3)))
-    pids = {await pid_of(db) for _ in range(10)}
-    for pid in pids:
-        await outside.fetchval("select pg_terminate_backend($1, 1000)", pid)
-    outcomes = await asyncio.gather(*(db.ping() for _ in range(10)), return_exceptions=True)
-    assert {type(outcome) for outcome in outcomes} <= {type(None), Unavailable}
-    await heals(db)
+    for _ in range(5):
+        busy = await asyncio.gather(*(db.records("select pg_backend_pid(), pg_sleep(0.01)", ()) for _ in range(3)))
+        await outside.fetch(
+            "select pg_terminate_backend(pid) from unnest($1::int[]) as pid", [row[0] for (row,) in busy]
+        )
+        outcomes = await asyncio.gather(*(db.ping() for _ in range(6)), return_exceptions=True)
+        assert {type(outcome) for outcome in outcomes} <= {type(None), Unavailable}
+        await heals(db)
 
 
 async def test_a_statement_that_takes_too_long_is_unavailable(db: Db) -> None:
@@ -355,7 +372,7 @@ async def test_a_busy_pool_is_unavailable_within_the_deadline(db: Db) -> None:
     await heals(db)
 
 
-async def test_a_deadlock_ends_as_unavailable_for_one_and_well_for_the_other(settings: Settings, database_url: str) -> None:
+async def test_a_deadlock_is_unavailable_for_one_and_well_for_the_other(settings: Settings, database_url: str) -> None:
     db = await opened(settings, database_url, deadline=3)
     held = asyncio.Barrier(2)
 
@@ -398,11 +415,14 @@ async def test_an_exception_rolls_back_and_nothing_is_told(db: Db) -> None:
     told: list[Sequence[Numbered]] = []
     db.told = told.append
     channel, kept = a_channel(), a_channel()
-    with pytest.raises(Conflict):
+
+    async def story() -> None:
         async with db.transaction() as tx:
             await tx.records("insert into streams (channel) values ($1)", (kept,))
             tx.emit(Happened(number=1), to=[channel])
             raise Conflict
+
+    assert type(await raised_by(story())) is Conflict
     assert told == []
     assert await stored(db, channel) == 0
     assert await db.records("select from streams where channel = $1", (kept,)) == []
@@ -429,11 +449,17 @@ async def test_a_cancelled_transaction_rolls_back_and_nothing_is_told(db: Db) ->
     await heals(db)
 
 
+@dataclass(frozen=True)
+class Outcome:
+    position: int
+    events: bytes
+
+
 ANNOUNCE = Statement(
     "announce",
     "with outcome as (select 1 as position, jsonb_build_array(jsonb_build_object('type', 'test.happened', 'to', "
     "array[$1::text], 'data', jsonb_build_object('number', 1))) as events) select * from outcome",
-    type("Outcome", (), {"__init__": lambda self, position, events: None}),
+    Outcome,
 )
 
 
@@ -453,11 +479,15 @@ async def test_a_single_statement_is_a_transaction_that_tells_its_events(db: Db)
 
 async def test_a_single_statement_is_one_and_no_more(db: Db) -> None:
     channel = a_channel()
+
+    async def two(second: str) -> None:
+        async with db.single() as tx:
+            await tx.records("select 1", ())
+            await tx.records(second, (channel,))
+
     for second in (ANNOUNCE.announcing, "select $1::text"):
         with pytest.raises(RuntimeError, match=r"db\.transaction\(\)"):
-            async with db.single() as tx:
-                await tx.records("select 1", ())
-                await tx.records(second, (channel,))
+            await two(second)
     assert await stored(db, channel) == 0
     await heals(db)
 
