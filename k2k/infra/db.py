@@ -86,8 +86,6 @@ class Db(Reader):
                 "application_name": "k2k",
                 "timezone": "UTC",
                 "jit": "off",
-                # A generic plan made while a table was small is kept for ever and can be 70 times slower.
-                "plan_cache_mode": "force_custom_plan",
                 "statement_timeout": milliseconds,
                 "idle_in_transaction_session_timeout": str(int(settings.deadline_seconds * 5000)),
             },

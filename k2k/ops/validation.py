@@ -78,11 +78,13 @@ def parse_json(raw: bytes | str) -> Any:
     return value
 
 
-def validate(model: type[Model], value: Any, part: Part) -> Model:
+def validate(model: type[Model], value: Any, part: Part, *, text: bool | None = None) -> Model:
     """`value` as `model`. Raises Invalid with every fault found.
 
-    Strings become numbers, UUIDs and booleans only in a path or query, where there is nothing but strings.
+    Strings become numbers, UUIDs and booleans only where there is nothing but `text`: in a path, a query, a form.
     """
+    if text is None:
+        text = part != "body"
     problems = list(_unstorable(value, "", part))
     try:
         # Strict mode from JSON text knows UUIDs, dates and decimals, which have no JSON type of their own.

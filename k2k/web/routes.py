@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from aiohttp import web
+from multidict import MultiDictProxy, MultiMapping
 from pydantic import BaseModel
 
 from k2k.core.errors import Invalid, Problem, Unauthenticated
@@ -56,7 +57,8 @@ class _Door:
             principal=principal,
             request_id=request[REQUEST_ID],
             now=now,
-            agent_text=request.headers.get("User-Agent", "")[:200],
+            # Header bytes that are no UTF-8 arrive as lone surrogates.
+            agent_text=request.headers.get("User-Agent", "")[:200].encode("utf-8", "replace").decode(),
         )
         reply = await operation.handler(call, **await self._parts(request))
         headers: Mapping[str, str] = {}
@@ -103,7 +105,7 @@ async def identify(
     return principal
 
 
-def _grouped(query: Mapping[str, str], model: type[BaseModel] | None) -> dict[str, Any]:
+def _grouped(query: MultiMapping[str], model: type[BaseModel] | None) -> dict[str, Any]:
     """Query parameters by name; a repeated one is a list, and so is one whose field is a list."""
     values: dict[str, list[str]] = {}
     for name, value in query.items():
@@ -119,9 +121,16 @@ def _grouped(query: Mapping[str, str], model: type[BaseModel] | None) -> dict[st
 async def _body(request: web.Request, operation: Operation) -> Any:
     """The body as parsed JSON, or as the body model where it came as a form."""
     if operation.form is not None and request.content_type == FORM:
-        form = await request.post()
-        strings = {name: value for name, value in form.items() if isinstance(value, str)}
-        return validate(operation.form, strings, "body").body()  # type: ignore[attr-defined]
+        fields = _grouped(await _form(request), operation.form)
+        return validate(operation.form, fields, "body", text=True).body()  # type: ignore[attr-defined]
     if request.content_type != JSON and not re.fullmatch(r"application/[\w.-]+\+json", request.content_type):
         raise web.HTTPUnsupportedMediaType
     return parse_json(await request.read())
+
+
+async def _form(request: web.Request) -> MultiDictProxy[str]:
+    try:
+        form = await request.post()
+    except (ValueError, LookupError):  # not the charset it says, or none that there is
+        raise web.HTTPBadRequest from None
+    return cast("MultiDictProxy[str]", form)

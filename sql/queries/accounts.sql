@@ -9,7 +9,7 @@ returning id;
 
 -- name: find_credentials
 -- What signing in needs to know of an address.
-select id, password_hash, is_active from users where email = $1::text and deleted_at is null;
+select id, password_hash, is_active from users where email = $1::text::citext and deleted_at is null;
 
 -- name: open_sign_in
 -- A sign-in and its first refresh token belong together.

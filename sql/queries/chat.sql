@@ -8,18 +8,26 @@ returning id;
 
 -- name: send_many
 -- Messages in the order they came, numbered under their conversation's lock; a repeated client_id finds the first result.
+-- The lead is locked as well (and first): an agent who has claimed it either hears a message or finds it stored.
 with item as (
     select conversation_id, sender_id, client_id, message, place
     from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) with ordinality
         as item (conversation_id, sender_id, client_id, message, place)
-), locked as materialized (
-    select id, top_seq from conversations where id = any ($1::uuid[]) order by id for no key update
+), lead as materialized (
+    select id, buyer_id, claimed_by from leads
+    where id in (select lead_id from conversations where id = any ($1::uuid[]))
+    order by id for share
+), talk as materialized (
+    select id, lead_id, top_seq from conversations
+    where id = any ($1::uuid[]) and lead_id = any (array(select id from lead))
+    order by id for no key update
 ), allowed as (
-    select item.*, locked.top_seq
+    select item.*, talk.top_seq,
+           array_remove(array[user_channel(lead.buyer_id), user_channel(lead.claimed_by)], null) as people
     from item
-    join locked on locked.id = item.conversation_id
-    join conversation_people as people
-        on people.conversation_id = item.conversation_id and people.user_id = item.sender_id
+    join talk on talk.id = item.conversation_id
+    join lead on lead.id = talk.lead_id
+    where item.sender_id in (lead.buyer_id, lead.claimed_by)
 ), known as (
     select messages as whole, conversation_id, sender_id, client_id
     from messages
@@ -47,8 +55,7 @@ with item as (
     select item.place::int as position,
            case when fresh.place is null then '[]' else jsonb_build_array(jsonb_build_object(
                'type', 'message.new',
-               'to', array(select user_channel(user_id) from conversation_people as people
-                           where people.conversation_id = item.conversation_id),
+               'to', fresh.people,
                'data', jsonb_build_object(
                    'conversation_id', item.conversation_id, 'message_id', (result.whole).id,
                    'seq', (result.whole).seq, 'sender_id', item.sender_id, 'client_id', item.client_id),

@@ -15,17 +15,17 @@ insert into lead_offers (lead_id, offered_to) select $1, unnest($2::uuid[]) orde
 with item as (
     select lead_id, claimant, place from unnest($1::uuid[], $2::uuid[]) with ordinality as item (lead_id, claimant, place)
 ), locked as materialized (
-    select leads as lead, leads.id, leads.claimed_by from leads where id = any ($1::uuid[]) order by id for no key update
+    select leads as lead, leads.id, leads.status, leads.claimed_by from leads where id = any ($1::uuid[]) order by id for no key update
 ), asked as (
-    select item.place, item.claimant, locked.lead, locked.id, locked.claimed_by
+    select item.place, item.claimant, locked.lead, locked.id, locked.status, locked.claimed_by
     from item
     join locked on locked.id = item.lead_id
     join lead_offers as offer on offer.lead_id = item.lead_id and offer.offered_to = item.claimant
 ), winner as (
-    select distinct on (id) id, claimant, place from asked where claimed_by is null order by id, place
+    select distinct on (id) id, claimant, place from asked where status = 'open' order by id, place
 ), claimed as (
     update leads set status = 'claimed', claimed_by = winner.claimant, claimed_at = now(), updated_at = now()
-    from winner where leads.id = winner.id and leads.claimed_by is null
+    from winner where leads.id = winner.id and leads.status = 'open'
     returning leads as lead, leads.id, leads.claimed_by, leads.listing_id, leads.buyer_id, leads.agency_id, winner.place
 ), settled as (
     update lead_offers set outcome = case offered_to when claimed.claimed_by then 'claimed' else 'taken' end,

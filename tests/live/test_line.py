@@ -14,7 +14,14 @@ from typing import Any
 import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
-from hypothesis.stateful import RuleBasedStateMachine, initialize, invariant, precondition, rule, run_state_machine_as_test
+from hypothesis.stateful import (
+    RuleBasedStateMachine,
+    initialize,
+    invariant,
+    precondition,
+    rule,
+    run_state_machine_as_test,
+)
 
 from k2k.core.ids import Channel
 from k2k.infra.streams import NEWEST, Numbered, Position, Replay
@@ -106,8 +113,8 @@ class World:
     fill: Fill | None = None
     recovered: int = 0
 
-    def join(self, since: Position | None) -> None:
-        """As Hub.join: register, then from memory or by a read."""
+    def join(self, since: Position | None, *, prompt: bool) -> None:
+        """As Hub.join: register, then from memory or by a read, which `prompt` answers before anything happens."""
         client = Client()
         self.line.register(client)
         if since is not None and (recalled := self.line.recall(since)) is not None:
@@ -115,6 +122,9 @@ class World:
             self.answer(client, since, self.line.position, [json.loads(one) for one in recalled], recovered=True)
         else:
             self.joining.append(Join(client, since))
+            if prompt:
+                self.read_for(self.joining[-1])
+                self.finish_join(self.joining[-1])
 
     def read_for(self, join: Join) -> None:
         join.read = self.stream.read(NEWEST if join.since is None else join.since.offset)
@@ -164,9 +174,11 @@ class World:
 class LineUnderWeather(RuleBasedStateMachine):
     """Rules are what may happen next; the end of each run lets the world come to rest and looks at everybody."""
 
-    @initialize(told_before=st.integers(0, 10), kept=st.integers(0, 10))
-    def begin(self, told_before: int, kept: int) -> None:
+    @initialize(told_before=st.integers(0, 5), kept=st.integers(0, 5), listeners=st.integers(0, 2))
+    def begin(self, told_before: int, kept: int, listeners: int) -> None:
         self.world = World(Stream(top=told_before, kept=min(kept, told_before)))
+        for _ in range(listeners):
+            self.world.join(None, prompt=True)
 
     @rule(count=st.integers(1, 4))
     def tell(self, count: int) -> None:
@@ -175,6 +187,15 @@ class LineUnderWeather(RuleBasedStateMachine):
         for _ in range(count):
             stream.top += 1
             self.world.flying.append((stream.epoch, stream.top))
+
+    @rule(count=st.integers(1, 4), heard=st.integers(1, 2))
+    def tell_here(self, count: int, heard: int) -> None:
+        """Events committed by this process: the line hears at once, and perhaps again from Redis."""
+        stream = self.world.stream
+        for _ in range(count):
+            stream.top += 1
+            for _ in range(heard):
+                arrive(self.world.line, stream.epoch, stream.top)
 
     @rule(many=st.integers(MOST + 1, MOST + 3))
     def tell_unheard(self, many: int) -> None:
@@ -201,22 +222,27 @@ class LineUnderWeather(RuleBasedStateMachine):
         stream = self.world.stream
         stream.kept = min(stream.top, stream.kept + count)
 
+    @precondition(lambda self: self.world.stream.top > 8)
     @rule(top=st.integers(0, 3))
     def begin_anew(self, top: int) -> None:
         """The database is restored: another epoch. Messages of the old one may still be on the way."""
         stream = self.world.stream
         self.world.stream = Stream(epoch=f"e{int(stream.epoch[1:]) + 1}", top=top)
 
-    @rule(back=st.integers(-3, 12), epoch=st.sampled_from(["known", "known", "unnamed", "other"]))
-    def join_from_a_position(self, back: int, epoch: str) -> None:
+    @rule(
+        back=st.integers(-2, 8),
+        epoch=st.sampled_from(["known", "known", "known", "unnamed", "other"]),
+        prompt=st.booleans(),
+    )
+    def join_from_a_position(self, back: int, epoch: str, prompt: bool) -> None:
         """Also from beyond the line's own head (learned on another process) and from beyond the stream's."""
         stream = self.world.stream
         name = {"known": stream.epoch, "unnamed": "", "other": "e0"}[epoch]
-        self.world.join(Position(name, max(0, stream.top - back)))
+        self.world.join(Position(name, max(0, stream.top - back)), prompt=prompt)
 
-    @rule()
-    def join_afresh(self) -> None:
-        self.world.join(None)
+    @rule(prompt=st.booleans())
+    def join_afresh(self, prompt: bool) -> None:
+        self.world.join(None, prompt=prompt)
 
     @precondition(lambda self: self.world.joining)
     @rule(which=st.integers(0, 1000))

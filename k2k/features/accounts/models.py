@@ -72,6 +72,10 @@ class User(Answer):
     updated_at: Moment
 
 
+# Until the year 9999: what a datetime can hold.
+UnixSeconds = Annotated[int, Field(le=253_402_300_799)]
+
+
 class Claims(BaseModel):
     """The claims of our tokens (RFC 7519), types checked: PyJWT accepts a text as `exp`, and none at all."""
 
@@ -82,6 +86,6 @@ class Claims(BaseModel):
     sub: UUID
     sid: UUID = Field(description="The sign-in the token belongs to")
     jti: UUID
-    iat: int
-    exp: int
+    iat: UnixSeconds
+    exp: UnixSeconds
     type: Literal["access", "refresh"]

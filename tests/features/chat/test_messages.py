@@ -203,7 +203,7 @@ async def statements(node: Node) -> AsyncIterator[list[str]]:
     pool = node.process.db.pool
     connections = [await pool.acquire() for _ in range(pool.get_max_size())]
     for connection in connections:
-        await connection.fetch("select '{}'::jsonb[]")  # a connection looks up this type the first time it meets it
+        await connection.fetch("select '{}'::jsonb[], '{}'::bigint[], '{}'::uuid[]")  # looked up once a connection
         connection.add_query_logger(note)
         await pool.release(connection)
     yield seen
@@ -316,6 +316,9 @@ async def test_an_agent_takes_part_from_the_claim_on_and_the_others_never(api: A
     assert (await talk.read(api, colleague)).status == 404
 
 
+LOCKED_OUT = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
 async def test_what_is_said_while_the_lead_is_claimed_reaches_the_agent(
     api: Api, node: Node, second_node: Node, people: People
 ) -> None:
@@ -328,7 +331,7 @@ async def test_what_is_said_while_the_lead_is_claimed_reaches_the_agent(
         return [seq for seq, _ in await talk.texts(api, talk.agent)]
 
     async def waiting(count: int) -> bool:
-        ((found,),) = await execute(second_node, "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'")
+        ((found,),) = await execute(second_node, LOCKED_OUT)
         return int(found) >= count
 
     holder = await pool.acquire()

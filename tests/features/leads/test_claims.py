@@ -74,7 +74,7 @@ async def statements(node: Node) -> AsyncIterator[list[str]]:
     pool = node.process.db.pool
     connections = [await pool.acquire() for _ in range(pool.get_max_size())]
     for connection in connections:
-        await connection.fetch("select '{}'::jsonb[]")  # a connection looks up this type the first time it meets it
+        await connection.fetch("select '{}'::jsonb[], '{}'::bigint[], '{}'::uuid[]")  # looked up once a connection
         connection.add_query_logger(note)
         await pool.release(connection)
     yield seen
