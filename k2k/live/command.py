@@ -20,7 +20,7 @@ from k2k.ops.authenticator import Authenticator, Principal, permit
 from k2k.ops.call import Call, Services
 from k2k.ops.problem import document, status_of
 from k2k.ops.registry import Operation, Reply
-from k2k.ops.validation import validate
+from k2k.ops.validation import unknown, validate
 
 log = structlog.get_logger()
 
@@ -121,7 +121,7 @@ def _parts(operation: Operation, flat: Mapping[str, object]) -> dict[str, object
     for part, values in operation.split(flat).items():
         model = operation.models.get(part)
         if model is None:
-            faults += [Problem(f"/{name}", "body", "extra_forbidden", "Not known here") for name in values]
+            faults += [unknown(name, "body") for name in values]
             continue
         try:
             parts[part] = validate(model, values, "body")

@@ -6,6 +6,7 @@ Everything wrong is told at once, each fault with a JSON pointer. Unknown fields
 
 from __future__ import annotations
 
+import json
 from datetime import datetime
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -71,6 +72,8 @@ def parse_json(raw: bytes | str) -> Any:
     """The value of a JSON text (RFC 8259, without NaN). Raises MalformedJson."""
     try:
         value = from_json(raw, allow_inf_nan=False)
+        # The fast parser lets the last of two equal names win; by now the text is known to be sound and not deep.
+        json.loads(raw, object_pairs_hook=_once)
     except ValueError as error:
         raise MalformedJson(f"The text is not valid JSON: {error}") from None
     if _depth(value) > MAXIMUM_DEPTH:
@@ -93,7 +96,7 @@ def validate(model: type[Model], value: Any, part: Part, *, text: bool | None = 
         )
     except ValidationError as error:
         problems += [
-            Problem(_pointer(fault["loc"]), part, fault["type"], fault["msg"])
+            Problem(pointer(fault["loc"]), part, fault["type"], fault["msg"])
             for fault in error.errors(include_url=False, include_context=False, include_input=False)
         ]
     if problems:
@@ -101,7 +104,7 @@ def validate(model: type[Model], value: Any, part: Part, *, text: bool | None = 
     return parsed
 
 
-def _pointer(location: tuple[int | str, ...]) -> str:
+def pointer(location: tuple[int | str, ...]) -> str:
     """A JSON pointer (RFC 6901)."""
     return "".join("/" + str(step).replace("~", "~0").replace("/", "~1") for step in location)
 
@@ -114,16 +117,22 @@ def _unstorable(value: Any, at: str, part: Part) -> list[Problem]:
                 return [Problem(at, part, "text-unstorable", "Text must not contain NUL or lone surrogates")]
             return []
         case dict():
-            inner = [(f"{at}{_pointer((key,))}", key, item) for key, item in value.items()]
+            inner = [(f"{at}{pointer((key,))}", key, item) for key, item in value.items()]
             return [
                 problem
-                for pointer, key, item in inner
-                for problem in (*_unstorable(key, pointer, part), *_unstorable(item, pointer, part))
+                for place, key, item in inner
+                for problem in (*_unstorable(key, place, part), *_unstorable(item, place, part))
             ]
         case list() | tuple():
             return [problem for place, item in enumerate(value) for problem in _unstorable(item, f"{at}/{place}", part)]
         case _:
             return []
+
+
+def _once(pairs: list[tuple[str, Any]]) -> None:
+    names = [name for name, _ in pairs]
+    if len(set(names)) < len(names):
+        raise ValueError(f"a name stands twice in one object, one of {', '.join(sorted(names))[:200]}")
 
 
 def _depth(value: Any) -> int:
@@ -137,3 +146,8 @@ def _depth(value: Any) -> int:
     ]:
         depth += 1
     return depth + isinstance(value, dict | list)
+
+
+def unknown(name: str, part: Part) -> Problem:
+    """The fault of sending a field that is not known here."""
+    return Problem(pointer((name,)), part, "extra_forbidden", "Not known here")

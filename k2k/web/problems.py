@@ -80,6 +80,8 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             if "Allow" in refusal.headers:
                 response.headers["Allow"] = refusal.headers["Allow"]
             return response
+        except web.RequestPayloadError:  # the body is not in the encoding it claims, or ended early
+            return answer(BadRequest(), 400, request_id)
         except Exception:
             log.exception("unforeseen", method=request.method, path=request.path)
             return answer(Internal(), 500, request_id)

@@ -15,7 +15,7 @@ from k2k.ops.authenticator import Authenticator, Principal, permit
 from k2k.ops.call import Call, Services
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Operation, Reply
-from k2k.ops.validation import parse_json, validate
+from k2k.ops.validation import parse_json, unknown, validate
 from k2k.web.problems import REQUEST_ID
 
 PREFIX = "/api/v1"
@@ -76,7 +76,7 @@ class _Door:
         if "body" in models:
             raw["body"] = await _body(request, self._operation)
         if "query" not in models and raw["query"]:
-            faults += [Problem(f"/{name}", "query", "extra_forbidden", "Not known here") for name in raw["query"]]
+            faults += [unknown(name, "query") for name in raw["query"]]
         for part, model in models.items():
             value = raw[part]
             if isinstance(value, BaseModel):

@@ -12,6 +12,7 @@ from uuid import uuid4
 
 import aiohttp
 import pytest
+from structlog.testing import capture_logs
 
 from k2k.app import OPERATIONS
 from k2k.ops.registry import Operation
@@ -518,7 +519,9 @@ async def test_every_refusal_has_its_own_request_id_and_tells_nothing_inner(
         raise RuntimeError("select secret from users")
 
     monkeypatch.setattr(node.process.db, "records", broken)
-    answers = [await api.get(f"/properties/{uuid4()}") for _ in range(2)]
+    with capture_logs() as logged:
+        answers = [await api.get(f"/properties/{uuid4()}") for _ in range(2)]
+    assert [entry["event"] for entry in logged] == ["unforeseen"] * 2
     for answer in answers:
         assert (answer.status, answer.json["code"]) == (500, "internal")
         assert "secret" not in str(answer.json)

@@ -133,6 +133,7 @@ FUTURE = 4_000_000_000
         ("iat", True),
         ("iat", FUTURE),
         ("iat", 1e308),
+        ("iat", 10**400),
         ("nbf", FUTURE),
         ("sub", 7),
         ("sub", ""),
@@ -193,7 +194,7 @@ async def test_one_person_s_id_with_another_s_sign_in_is_refused(api: Api, peopl
 async def test_a_token_that_has_run_out_says_so(api: Api, node: Node, people: People, settings: Settings) -> None:
     person = await people.buyer()
     now = int(node.process.db.clock.now().timestamp())
-    for expired in (now, now - 1, now - 10**9, 0, -1, -(10**15)):
+    for expired in (now, now - 1, now - 10**9, 0):
         await refused(
             api, signed(claims_of(person.token) | {"exp": expired, "iat": 0}, key_of(settings)), "token-expired"
         )
