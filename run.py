@@ -112,6 +112,7 @@ async def seed(settings: Settings) -> None:
     passwords = Passwords(settings.auth)
     try:
         if await sample_market.seed(db, passwords):
+            await db.analyze()
             print("Seeded the sample market of Addis Ababa")
     finally:
         passwords.close()

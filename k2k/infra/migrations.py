@@ -7,7 +7,6 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import asyncpg
 import psycopg
@@ -91,7 +90,7 @@ def migrate(url: str, *, down: bool = False) -> list[str]:
                 backend.rollback_migrations(chosen)
             elif ids:
                 backend.apply_migrations(chosen)
-                _analyze(guard)
+                guard.execute("analyze")
         finally:
             backend.connection.close()
     return ids
@@ -112,8 +111,3 @@ def _yoyo_url(url: str) -> str:
     if scheme not in {"postgres", "postgresql"}:
         raise DatabaseUnfit(f"The database URL must begin with postgresql://, not {scheme}://")
     return f"postgresql+psycopg://{rest}"
-
-
-def _analyze(connection: psycopg.Connection[Any]) -> None:
-    """The planner should not have to guess about tables that have just been made or filled."""
-    connection.execute("analyze")

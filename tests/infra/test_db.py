@@ -28,7 +28,7 @@ from k2k.infra.streams import Event, Numbered
 from k2k.infra.transaction import Reader, Tx
 from tests.support import eventually
 
-DEADLINE = 0.4
+DEADLINE = 0.3
 # Room for a busy machine; every wait that is not bounded by the deadline is longer than both together.
 ROOM = 0.4
 

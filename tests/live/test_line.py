@@ -197,10 +197,15 @@ class LineUnderWeather(RuleBasedStateMachine):
             for _ in range(heard):
                 arrive(self.world.line, stream.epoch, stream.top)
 
-    @rule(many=st.integers(MOST + 1, MOST + 3))
-    def tell_unheard(self, many: int) -> None:
-        """More than a read answers, and Redis loses all of it."""
+    @rule(many=st.sampled_from([1, 2, MOST + 1, MOST + 2]), noticed=st.booleans())
+    def tell_unheard(self, many: int, noticed: bool) -> None:
+        """Redis loses all of it, and it may be more than a read answers; the tail may notice."""
         self.world.stream.top += many
+        if noticed:
+            self.tail()
+            if self.world.line.gap and self.world.fill is None:
+                self.world.begin_fill()
+                self.world.finish_fill()
 
     @precondition(lambda self: self.world.flying)
     @rule(

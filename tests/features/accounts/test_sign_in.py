@@ -388,24 +388,21 @@ async def test_signing_out_twice_at_once_tells_it_once(api: Api, node: Node, peo
     assert await execute(node, told, str(person.sign_in_id)) == [(1,)]
 
 
-async def test_a_closed_account_is_out_within_a_second(api: Api, node: Node, people: People) -> None:
-    person = await people.buyer()
+async def test_the_database_says_who_is_in_and_in_which_role_and_is_heard_within_a_second(
+    api: Api, node: Node, people: People
+) -> None:
+    person, agent = await people.buyer(), await people.agent()
     assert (await api.get("/auth/me", token=person.token)).status == 200
-    await execute(node, "update users set is_active = false where id = $1", person.id)
-    await refused_soon(api, person)
-    assert (await api.post("/auth/refresh", json={"refresh_token": person.refresh_token})).status == 401
-    assert (await log_in(api, person.email)).status == 401
-
-
-async def test_the_database_says_what_role_a_person_has(api: Api, node: Node, people: People) -> None:
-    agent = await people.agent()
     assert (await api.get("/leads", token=agent.token)).status == 200
+    await execute(node, "update users set is_active = false where id = $1", person.id)
     await execute(node, "update users set role = 'buyer' where id = $1", agent.id)
 
     async def demoted() -> bool:
         return (await api.get("/leads", token=agent.token)).status == 403
 
-    await eventually(demoted, seconds=1.5)
+    await asyncio.gather(refused_soon(api, person), eventually(demoted, seconds=1.5))
+    assert (await api.post("/auth/refresh", json={"refresh_token": person.refresh_token})).status == 401
+    assert (await log_in(api, person.email)).status == 401
 
 
 # Hashing is bounded

@@ -81,6 +81,12 @@ async def talk(api: Api, people: People) -> Talk:
     return talk
 
 
+@pytest.fixture(scope="module")
+async def quiet(people: People) -> Talk:
+    """A conversation in which nobody says anything more; the stories that are refused share it."""
+    return await opened(people)
+
+
 # Saying something once
 
 
@@ -388,8 +394,8 @@ async def test_messages_are_read_in_pages_after_a_seq(api: Api, talk: Talk) -> N
         {"before_seq": "3"},
     ],
 )
-async def test_a_page_has_its_limits(api: Api, talk: Talk, query: dict[str, str]) -> None:
-    refused = await talk.read(api, talk.buyer, **query)
+async def test_a_page_has_its_limits(api: Api, quiet: Talk, query: dict[str, str]) -> None:
+    refused = await quiet.read(api, quiet.buyer, **query)
     assert refused.status == 422
     assert [(fault["pointer"], fault["in"]) for fault in refused.json["errors"]] == [(f"/{next(iter(query))}", "query")]
 
@@ -431,12 +437,12 @@ async def test_conversations_stand_in_the_order_they_last_moved(api: Api, people
         ("created_at", "2020-01-01T00:00:00Z"),
     ],
 )
-async def test_bad_messages_are_refused_and_nothing_is_said(api: Api, talk: Talk, name: str, value: object) -> None:
-    body = {"conversation_id": talk.id, "client_id": uuid4().hex, "message": "Hello", name: value}
-    refused = await api.post("/chat/messages", json=body, token=talk.buyer.token)
+async def test_bad_messages_are_refused_and_nothing_is_said(api: Api, quiet: Talk, name: str, value: object) -> None:
+    body = {"conversation_id": quiet.id, "client_id": uuid4().hex, "message": "Hello", name: value}
+    refused = await api.post("/chat/messages", json=body, token=quiet.buyer.token)
     assert refused.status == 422
     assert {fault["pointer"] for fault in refused.json["errors"]} == {f"/{name}"}
-    assert [seq for seq, _ in await talk.texts(api, talk.buyer)] == [1]
+    assert [seq for seq, _ in await quiet.texts(api, quiet.buyer)] == [1]
 
 
 async def test_the_longest_message_is_four_thousand_characters_of_any_kind(api: Api, talk: Talk) -> None:

@@ -1,0 +1,56 @@
+"""Events are made in SQL as well as in Python: whatever was stored is what its declared model says."""
+
+from __future__ import annotations
+
+import importlib
+import pkgutil
+from uuid import uuid4
+
+import asyncpg
+import pytest
+from pydantic import TypeAdapter
+
+import k2k
+from k2k.infra.streams import Event
+from tests.support import Api, People
+
+
+def declared_events() -> dict[str, type[Event]]:
+    """Every event of the house by its type."""
+    for found in pkgutil.walk_packages(k2k.__path__, "k2k."):
+        importlib.import_module(found.name)
+    return {event.type: event for event in Event.__subclasses__() if event.__module__.startswith("k2k.")}
+
+
+EVENTS = declared_events()
+
+
+@pytest.fixture
+async def story(api: Api, people: People) -> None:
+    """Something of every type."""
+    owner, agency = await people.agency()
+    colleague = await people.agent(agency)
+    buyer, listing = await people.buyer(), await people.listing(owner)
+    enquiry = await people.enquire(buyer, listing)
+    await api.post(f"/leads/{enquiry['lead_id']}/claim", token=colleague.token)
+    said = {"conversation_id": enquiry["conversation_id"], "client_id": uuid4().hex, "message": "Secret words"}
+    await api.post("/chat/messages", json=said, token=colleague.token)
+    await api.post("/auth/logout", token=buyer.token)
+
+
+@pytest.mark.usefixtures("story")
+async def test_stored_events_are_what_they_are_declared_to_be(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    stored = await connection.fetch("select distinct type, data::text from events where type not like 'test.%'")
+    await connection.close()
+    for type_, data in stored:
+        TypeAdapter(EVENTS[type_]).validate_json(data)
+    assert {type_ for type_, _ in stored} == set(EVENTS)
+
+
+@pytest.mark.usefixtures("story")
+async def test_what_people_wrote_is_in_no_event(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    kept = await connection.fetchval("select count(*) from events where data::text like '%Secret words%'")
+    await connection.close()
+    assert kept == 0
