@@ -25,6 +25,8 @@ log = structlog.get_logger()
 # A frozen Redis may hold up nobody: half a second is many times what a healthy one takes.
 SOCKET_SECONDS = 0.5
 RECONNECT_SECONDS = 0.2
+# A subscriber hears nothing of a server that froze: after this silence it asks, after twice it gives up.
+QUIET_SECONDS = 2.0
 AWAY = (RedisError, OSError, TimeoutError)
 
 
@@ -117,24 +119,31 @@ class PubSub:
     async def _listen(self) -> None:
         while True:
             try:
-                await self._connected()
+                await self._receive()
             except AWAY as error:
                 if self.up:
                     log.warning("redis away: events arrive by the tail", error=repr(error))
+            except Exception:
+                log.exception("listening failed: events arrive by the tail")
+            finally:
                 self.up = False
             await asyncio.sleep(RECONNECT_SECONDS)
 
-    async def _connected(self) -> None:
+    async def _receive(self) -> None:
         """Subscribe to everything on a fresh connection and receive until it is lost."""
         await self._listener.aclose()  # type: ignore[no-untyped-call]
         self._listener = self._redis.pubsub()
         names = [self._prefix + channel.encode() for channel in self._channels]
-        # Redis answers nothing to an idle subscriber: its own name keeps the connection subscribed and tested.
+        # The prefix itself is a channel nobody publishes to: a subscriber without any cannot be pinged.
         await self._listener.subscribe(self._prefix, *names)
         self.up = True
         log.info("redis listening", channels=len(names))
+        asked = False
         while True:
-            message = await self._listener.get_message(timeout=5)
+            message = await self._listener.get_message(timeout=QUIET_SECONDS)
+            if message is None and asked:
+                raise TimeoutError("no answer to a ping")
+            asked = message is None
             if message is None:
                 await self._listener.ping()
             elif message["type"] == "message":

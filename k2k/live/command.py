@@ -49,7 +49,17 @@ class Commands:
         channel = user_channel(principal.id)
         left = wish.subs.get(channel)
         since = Position(left.epoch, left.offset) if left is not None and left.recover else None
-        return await self.hub.join(member, channel, since)
+        joined = await self.hub.join(member, channel, since)
+        try:
+            await self.recheck(principal)
+        except BaseException:
+            self.hub.leave(member, channel)
+            raise
+        return joined
+
+    async def recheck(self, principal: Principal) -> None:
+        """Ask again now that the member listens: a revocation before it did would never be heard. Raises as above."""
+        await self.authenticator.check(principal, self.services.db.clock.now(), fresh=True)
 
     def connected(self, command: wire.Command, client: str, principal: Principal, joined: Joined) -> bytes:
         """The reply to a connect that succeeded."""

@@ -124,6 +124,7 @@ class Hub:
 
     async def close(self) -> None:
         """End what is running; members are cut by whoever owns them."""
+        self._lines.clear()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)

@@ -135,10 +135,11 @@ class Session:
             principal = await self._commands.authenticate(wish.token)
             if principal.id != self.principal.id:
                 raise Unauthenticated("The token speaks for somebody else")
+            self.principal = principal
+            await self._commands.recheck(principal)
         except DomainError as error:
             self.offer(wire.protocol_error(command, error))
             return True
-        self.principal = principal
         self._expect_expiry(principal)
         self.offer(self._commands.refreshed(command, self._client, principal))
         return True

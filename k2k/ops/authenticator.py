@@ -30,8 +30,11 @@ class Authenticator(Protocol):
         has ended, Unavailable if the database cannot be asked.
         """
 
-    async def check(self, principal: Principal, now: datetime) -> Principal:
-        """The same person as of now, for a socket that proved itself before. Raises as `authenticate` does."""
+    async def check(self, principal: Principal, now: datetime, *, fresh: bool = False) -> Principal:
+        """The same person as of now, for a socket that proved itself before. Raises as `authenticate` does.
+
+        `fresh` goes past what is remembered for a second, for moments when even that is too old.
+        """
 
 
 def permit(principal: Principal | None, may: Permission) -> None:

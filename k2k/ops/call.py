@@ -30,7 +30,7 @@ class Call:
     principal: Principal | None
     request_id: str
     now: datetime
-    agent_text: str = ""
+    device: str = ""
     """How the client describes itself (User-Agent, or name and version on a socket)."""
 
     @property

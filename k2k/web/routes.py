@@ -58,7 +58,7 @@ class _Door:
             request_id=request[REQUEST_ID],
             now=now,
             # Header bytes that are no UTF-8 arrive as lone surrogates.
-            agent_text=request.headers.get("User-Agent", "")[:200].encode("utf-8", "replace").decode(),
+            device=request.headers.get("User-Agent", "")[:200].encode("utf-8", "replace").decode(),
         )
         reply = await operation.handler(call, **await self._parts(request))
         headers: Mapping[str, str] = {}

@@ -37,7 +37,7 @@ async def register(call: Call, body: Registration) -> Notice:
 @routes.post("/auth/login", may=Permission.sign_in, form=PasswordForm, raises=(WrongCredentials, SignInBusy))
 async def login(call: Call, body: Credentials) -> Reply[TokenPair]:
     """Sign in with JSON (email, password) or the OAuth2 password form (username, password)."""
-    pair = await service.sign_in(call.db, call.use(Passwords), call.use(Tokens), body, call.agent_text, call.now)
+    pair = await service.sign_in(call.db, call.use(Passwords), call.use(Tokens), body, call.device, call.now)
     return Reply(pair, NO_STORE)
 
 

@@ -40,7 +40,9 @@ class SignInAuthenticator:
         claims = self._tokens.read(token, "access", now)
         return await self._principal(UserId(claims.sub), SignInId(claims.sid), expiry(claims))
 
-    async def check(self, principal: Principal, now: datetime) -> Principal:
+    async def check(self, principal: Principal, now: datetime, *, fresh: bool = False) -> Principal:
+        if fresh:
+            self.forget(principal.sign_in_id)
         if principal.expires_at <= now:
             raise TokenExpired
         return await self._principal(principal.id, principal.sign_in_id, principal.expires_at)
