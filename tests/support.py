@@ -189,12 +189,12 @@ class People:
     """Makes people who are signed in."""
 
     def __init__(self, node: Node) -> None:
-        self.node = node
+        self._node = node
         self._hash: str | None = None
 
     async def buyer(self) -> Person:
         """Somebody with an account and nothing else; the password is PASSWORD."""
-        db, settings = self.node.process.db, self.node.settings
+        db, settings = self._node.process.db, self._node.settings
         if self._hash is None:
             passwords = Passwords(settings.auth)
             self._hash = await passwords.hash(PASSWORD)
@@ -218,17 +218,17 @@ class People:
     async def agent(self, agency: UUID | None = None) -> Person:
         """An agent, in `agency` if one is given."""
         person = await self.buyer()
-        answer = await self.node.api.post("/agents/profile", json={"display_name": "Selam Tesfaye"}, token=person.token)
+        answer = await self._node.api.post("/agents/profile", json={"display_name": "Selam Tesfaye"}, token=person.token)
         assert answer.status == 201, answer.json
         if agency is not None:
-            async with self.node.process.db.transaction() as tx:
+            async with self._node.process.db.transaction() as tx:
                 await agents.join_agency(tx, UserId(person.id), AgencyId(agency), AgencyRole.member)
         return person
 
     async def agency(self) -> tuple[Person, UUID]:
         """A new agency and the agent who owns it."""
         owner = await self.agent()
-        answer = await self.node.api.post(
+        answer = await self._node.api.post(
             "/agencies", json={"name": "Bole Homes", "city": "Addis Ababa"}, token=owner.token
         )
         assert answer.status == 201, answer.json
@@ -236,13 +236,13 @@ class People:
 
     async def listing(self, seller: Person) -> UUID:
         """A published property."""
-        answer = await self.node.api.post("/properties", json=a_property(), token=seller.token)
+        answer = await self._node.api.post("/properties", json=a_property(), token=seller.token)
         assert answer.status == 201, answer.json
         return UUID(answer.json["id"])
 
     async def enquire(self, buyer: Person, listing: UUID, text: str = "Is it still free?", **more: Any) -> Any:
         """What opening an enquiry answers."""
-        answer = await self.node.api.post(
+        answer = await self._node.api.post(
             f"/listings/{listing}/enquiries", json={"client_id": uuid4().hex, "message": text}, token=buyer.token
         )
         assert answer.status == 201, answer.json

@@ -233,6 +233,50 @@ async def test_a_send_is_one_statement_and_nothing_around_it(api: Api, node: Nod
             assert seen == [SEND_MANY.announcing]
 
 
+@asynccontextmanager
+async def busy(node: Node, talk: Talk) -> AsyncIterator[None]:
+    """Somebody holds the conversation while the block runs."""
+    pool = node.process.db.pool
+    holder = await pool.acquire()
+    held = holder.transaction()
+    await held.start()
+    await holder.execute("select from conversations where id = $1 for no key update", UUID(talk.id))
+    try:
+        yield
+    finally:
+        await held.rollback()
+        await pool.release(holder)
+
+
+async def waiting(node: Node) -> int:
+    """How many statements wait for a lock in this database."""
+    locked_out = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+    ((count,),) = await execute(node, locked_out)
+    return int(count)
+
+
+async def one_waits(node: Node) -> bool:
+    return await waiting(node) == 1
+
+
+async def test_two_processes_that_send_at_once_take_turns_instead_of_trying_again(
+    api: Api, node: Node, second_node: Node, talk: Talk
+) -> None:
+    async def both_wait() -> bool:
+        return await waiting(node) == 2
+
+    async with statements(node) as first, statements(second_node) as second:
+        async with busy(second_node, talk):
+            first.clear()
+            second.clear()
+            sends = [asyncio.ensure_future(talk.say(door, talk.buyer, "At once")) for door in (api, second_node.api)]
+            await eventually(both_wait)
+        answers = await asyncio.gather(*sends)
+        sent = [statement for statement in (*first, *second) if statement == SEND_MANY.announcing]
+    assert sorted(answer.json["seq"] for answer in answers) == [2, 3]
+    assert len(sent) == 2
+
+
 # One set, many fates
 
 
@@ -322,38 +366,24 @@ async def test_an_agent_takes_part_from_the_claim_on_and_the_others_never(api: A
     assert (await talk.read(api, colleague)).status == 404
 
 
-LOCKED_OUT = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
-
-
 async def test_what_is_said_while_the_lead_is_claimed_reaches_the_agent(
     api: Api, node: Node, second_node: Node, people: People
 ) -> None:
     """The agent fetches the conversation after the claim and follows their stream: nothing lies between the two."""
     talk = await opened(people)
-    pool = second_node.process.db.pool
 
     async def claim_and_fetch() -> list[int]:
         assert (await api.post(f"/leads/{talk.lead}/claim", token=talk.agent.token)).status == 200
         return [seq for seq, _ in await talk.texts(api, talk.agent)]
 
-    async def waiting(count: int) -> bool:
-        ((found,),) = await execute(second_node, LOCKED_OUT)
-        return int(found) >= count
-
-    holder = await pool.acquire()
-    held = holder.transaction()
-    await held.start()
-    await holder.execute("select from conversations where id = $1 for no key update", UUID(talk.id))
-    said = asyncio.ensure_future(talk.say(api, talk.buyer, "In between"))
-    await eventually(lambda: waiting(1))
-    fetched = asyncio.ensure_future(claim_and_fetch())
-
     async def claimed_or_waiting() -> bool:
-        return fetched.done() or await waiting(2)
+        return fetched.done() or await waiting(second_node) == 2
 
-    await eventually(claimed_or_waiting)
-    await held.rollback()
-    await pool.release(holder)
+    async with busy(second_node, talk):
+        said = asyncio.ensure_future(talk.say(api, talk.buyer, "In between"))
+        await eventually(lambda: one_waits(second_node))
+        fetched = asyncio.ensure_future(claim_and_fetch())
+        await eventually(claimed_or_waiting)
     assert (await said).json["seq"] == 2
     assert sorted({*await fetched, *await talk.heard(node, talk.agent)}) == [1, 2]
 

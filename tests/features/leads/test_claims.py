@@ -16,7 +16,7 @@ import pytest
 from k2k.features.accounts.store import SIGN_IN_STATES
 from k2k.features.leads.store import CLAIM_MANY
 from k2k.infra.streams import TAIL
-from tests.support import Api, Node, People, Person, Response
+from tests.support import Api, Node, People, Person, Response, eventually
 
 
 def alike(answer: Response) -> Any:
@@ -135,6 +135,30 @@ async def test_many_leads_claimed_at_once_each_get_one_winner(node: Node, second
             assert answer.json["claimed_by"] == str(agent.id)
             winners.setdefault(lead, set()).add(agent.id)
     assert {lead: len(ids) for lead, ids in winners.items()} == dict.fromkeys(leads, 1)
+
+
+LOCKED_OUT = "select count(*) from pg_stat_activity where datname = current_database() and wait_event_type = 'Lock'"
+
+
+async def test_who_waited_for_the_winner_to_commit_learns_that_the_lead_is_taken(
+    node: Node, second_node: Node, story: Story
+) -> None:
+    async def both_wait() -> bool:
+        return await execute(node, LOCKED_OUT) == [(2,)]
+
+    pool, (first, second, _) = node.process.db.pool, story.agents
+    holder = await pool.acquire()
+    held = holder.transaction()
+    await held.start()
+    await holder.execute("select from leads where id = $1 for no key update", UUID(story.lead))
+    claims = [
+        asyncio.ensure_future(claim(node.api, story.lead, first)),
+        asyncio.ensure_future(claim(second_node.api, story.lead, second)),
+    ]
+    await eventually(both_wait)
+    await held.rollback()
+    await pool.release(holder)
+    assert sorted(answer.status for answer in await asyncio.gather(*claims)) == [200, 409]
 
 
 async def test_a_claim_is_one_statement_and_nothing_around_it(node: Node, story: Story) -> None:
