@@ -107,11 +107,11 @@ class Node:
     api: Api
 
     @classmethod
-    async def start(cls, settings: Settings) -> Node:
+    async def start(cls, settings: Settings, port: int = 0) -> Node:
         process = await build(settings)
         runner = web.AppRunner(process.app, access_log=None, shutdown_timeout=2)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", 0).start()
+        await web.TCPSite(runner, "127.0.0.1", port).start()
         host, port = runner.addresses[0][:2]
         return cls(process, runner, settings, Api(f"http://{host}:{port}"))
 
@@ -218,7 +218,9 @@ class People:
     async def agent(self, agency: UUID | None = None) -> Person:
         """An agent, in `agency` if one is given."""
         person = await self.buyer()
-        answer = await self._node.api.post("/agents/profile", json={"display_name": "Selam Tesfaye"}, token=person.token)
+        answer = await self._node.api.post(
+            "/agents/profile", json={"display_name": "Selam Tesfaye"}, token=person.token
+        )
         assert answer.status == 201, answer.json
         if agency is not None:
             async with self._node.process.db.transaction() as tx:
@@ -299,10 +301,7 @@ class Live:
 
     async def connect(self, token: str, since: tuple[str, int] | None = None, channel: str = "") -> dict[str, Any]:
         subs = {channel: {"recover": True, "epoch": since[0], "offset": since[1]}} if since else {}
-        result = await self.command("connect", {"token": token, **({"subs": subs} if subs else {})})
-        ((_, self.subscription),) = result["subs"].items()
-        self.epoch, self.offset = self.subscription["epoch"], self.subscription["offset"]
-        return result
+        return await self.command("connect", {"token": token, **({"subs": subs} if subs else {})})
 
     async def command(self, kind: str, body: Any) -> dict[str, Any]:
         self._ids += 1
@@ -331,10 +330,13 @@ class Live:
         return self.socket.close_code
 
     async def _read(self) -> None:
-        async for message in self.socket:
-            assert message.type is aiohttp.WSMsgType.TEXT
-            for line in message.data.split("\n"):
-                await self._take(json.loads(line))
+        try:
+            async for message in self.socket:
+                assert message.type is aiohttp.WSMsgType.TEXT
+                for line in message.data.split("\n"):
+                    await self._take(json.loads(line))
+        except AssertionError as error:
+            self.events.put_nowait({"type": f"broken: {error}"})
         self.closed.set()
 
     async def _take(self, reply: dict[str, Any]) -> None:
@@ -346,6 +348,9 @@ class Live:
             self.offset = published["offset"]
             self.events.put_nowait(published["data"])
         else:
+            if "connect" in reply:  # pushes may follow in the same frame
+                ((_, self.subscription),) = reply["connect"]["subs"].items()
+                self.epoch, self.offset = self.subscription["epoch"], self.subscription["offset"]
             self._replies.pop(reply["id"]).set_result(reply)
 
 

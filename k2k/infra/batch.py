@@ -13,6 +13,8 @@ from collections import deque
 from collections.abc import Awaitable, Callable, Sequence
 from typing import Generic, TypeVar
 
+from k2k.core.errors import Unavailable
+
 Item = TypeVar("Item")
 Result = TypeVar("Result")
 
@@ -71,6 +73,11 @@ class Batch(Generic[Item, Result]):
                 future.cancel()
             self._waiting.clear()
             raise
+        if all(isinstance(result, Unavailable) for result in results):
+            # What gathered meanwhile was never sent; trying would only wait for the same silence again.
+            gathered = [*gathered, *self._waiting]
+            results = [*results, *(Unavailable() for _ in self._waiting)]
+            self._waiting.clear()
         for (_, future), result in zip(gathered, results, strict=True):
             if future.done():
                 continue

@@ -39,6 +39,7 @@ LOST = (
     asyncpg.PostgresConnectionError,
     asyncpg.OperatorInterventionError,
     asyncpg.InsufficientResourcesError,
+    asyncpg.ReadOnlySQLTransactionError,  # the connection leads to what has become a replica
 )
 # What asyncpg also says when a connection ends at a bad moment; on one that lives it is a fault of ours.
 CLIENT_FAULTS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
@@ -66,6 +67,8 @@ class Db(Reader):
                 encoder=lambda content: b"\x01" + content,
                 decoder=lambda content: content[1:],
             )
+            # asyncpg asks the server about array types when it first meets them: not in the first write, please.
+            await connection.fetch("select '{}'::jsonb[], '{}'::bigint[], '{}'::uuid[], '{}'::text[]")
             before = datetime.now(UTC)
             told = await connection.fetchval("select clock_timestamp()")
             clock.measured(told, before + (datetime.now(UTC) - before) / 2)
@@ -137,7 +140,7 @@ class Db(Reader):
                 await begun.commit()
             except LOST as error:
                 raise OutcomeUnknown from error
-        self.told(tx.committed())
+        self._tell(tx)
 
     @asynccontextmanager
     async def single(self) -> AsyncIterator[SingleStatement]:
@@ -148,7 +151,7 @@ class Db(Reader):
         async with self._connection(writing=True) as connection:
             tx = SingleStatement(connection)
             yield tx
-        self.told(tx.committed())
+        self._tell(tx)
 
     async def together(self, function: SetFunction[Item, Result], item: Item) -> Result:
         """Have the set function write `item` along with whatever else arrives meanwhile; raise its outcome if error.
@@ -161,6 +164,12 @@ class Db(Reader):
             batch = self._sets[function] = Batch(lambda items: self._run_set(function, items))
         result: Result = await batch.add(item)
         return result
+
+    def _tell(self, tx: Tx) -> None:
+        try:
+            self.told(tx.committed())
+        except Exception:  # what was committed must not look failed; the tail delivers
+            log.exception("events could not be told")
 
     async def _run_set(
         self, function: SetFunction[Item, Result], items: Sequence[Item]

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 from datetime import UTC, datetime
 from email.message import EmailMessage
+from email.policy import SMTPUTF8
 from email.utils import format_datetime
 from pathlib import Path
 from typing import Protocol
@@ -26,7 +27,7 @@ class Mailbox:
         self._sender = sender
 
     async def send(self, *, to: str, subject: str, text: str) -> None:
-        message = EmailMessage()
+        message = EmailMessage(policy=SMTPUTF8)
         now = datetime.now(UTC)
         message["From"], message["To"], message["Subject"] = self._sender, to, subject
         message["Date"] = format_datetime(now)

@@ -76,7 +76,7 @@ class PubSub:
         self._channels.add(channel)
         if not self.up:
             return
-        name = self._prefix + channel.encode()
+        name = self._name(channel)
         confirmed = self._confirmations.setdefault(name, asyncio.Event())
         try:
             async with asyncio.timeout(SOCKET_SECONDS):
@@ -93,9 +93,12 @@ class PubSub:
         if self.up:
             try:
                 async with asyncio.timeout(SOCKET_SECONDS):
-                    await self._listener.unsubscribe(self._prefix + channel.encode())
+                    await self._listener.unsubscribe(self._name(channel))
             except AWAY as error:
                 log.warning("redis unsubscribe failed", error=repr(error))
+
+    def _name(self, channel: str) -> bytes:
+        return self._prefix + channel.encode()
 
     def _own(self, coroutine: Any) -> None:
         task = asyncio.get_running_loop().create_task(coroutine)
@@ -112,7 +115,7 @@ class PubSub:
         async with asyncio.timeout(SOCKET_SECONDS):
             pipeline = self._redis.pipeline(transaction=False)
             for channel, message in messages:
-                pipeline.publish(self._prefix + channel.encode(), message)
+                pipeline.publish(self._name(channel), message)
             await pipeline.execute()
         return [None] * len(messages)
 
@@ -133,11 +136,13 @@ class PubSub:
         """Subscribe to everything on a fresh connection and receive until it is lost."""
         await self._listener.aclose()  # type: ignore[no-untyped-call]
         self._listener = self._redis.pubsub()
-        names = [self._prefix + channel.encode() for channel in self._channels]
+        known = set(self._channels)
         # The prefix itself is a channel nobody publishes to: a subscriber without any cannot be pinged.
-        await self._listener.subscribe(self._prefix, *names)
+        await self._listener.subscribe(self._prefix, *map(self._name, known))
         self.up = True
-        log.info("redis listening", channels=len(names))
+        if added := self._channels - known:
+            await self._listener.subscribe(*map(self._name, added))
+        log.info("redis listening", channels=len(self._channels))
         asked = False
         while True:
             message = await self._listener.get_message(timeout=QUIET_SECONDS)

@@ -16,7 +16,7 @@ import structlog
 from k2k.core.errors import Unavailable
 from k2k.core.ids import Channel
 from k2k.core.settings import LiveSettings
-from k2k.infra.streams import NEWEST, Numbered, Position, Streams
+from k2k.infra.streams import NEWEST, Numbered, Position, Replay, Streams
 from k2k.live import wire
 from k2k.live.line import Line, Member
 
@@ -75,7 +75,8 @@ class Hub:
         line = self._lines.get(event.channel)
         if line is None:
             return
-        line.arrive(Position(event.epoch, event.offset), wire.publication(event.body, event.offset))
+        published = wire.publication(event.body, event.offset)
+        line.arrive(Position(event.epoch, event.offset), published, event.type)
         self._see(event)
         self._fill_if_behind(line)
 
@@ -94,7 +95,7 @@ class Hub:
         """
         line = self._lines.get(channel)
         if line is None:
-            line = self._lines[channel] = Line(channel)
+            line = self._lines[channel] = Line(channel, fleeting=frozenset(self._streams.joiners))
             self._opening[channel] = self._own(self._link.subscribe(channel))
         line.register(member)
         try:
@@ -133,11 +134,16 @@ class Hub:
         if since is not None and (recalled := line.recall(since)) is not None and line.position is not None:
             return Joined(line.position, recalled, recovered=True)
         replay = await self._streams.read(line.channel, NEWEST if since is None else since.offset)
-        line.settle(replay)
+        self._settle(line, replay)
         # An empty epoch means "whichever": a client that was never told one.
         recovered = since is not None and replay.complete and since.epoch in ("", replay.top.epoch)
         publications = [wire.publication(event.body, event.offset) for event in replay.events] if recovered else []
         return Joined(replay.top, publications, recovered)
+
+    def _settle(self, line: Line, replay: Replay) -> None:
+        line.settle(replay)
+        for event in replay.events:
+            self._see(event)
 
     def _see(self, event: Numbered) -> None:
         watcher = self._watchers.get(event.type)
@@ -159,12 +165,10 @@ class Hub:
                 except Unavailable:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
-                line.settle(replay)
+                self._settle(line, replay)
                 if not replay.complete and line.gap:
                     log.warning("events no longer stored", channel=line.channel)
                     line.skip_to(replay.top)
-                for event in replay.events:
-                    self._see(event)
                 if line.wanted == heard > replay.top.offset:
                     # Somebody spoke of an offset that the database does not have: believe the database.
                     line.wanted = replay.top.offset

@@ -45,13 +45,15 @@ class Line:
     """One channel. `position` is the newest publication handed on; None until the stream was first read."""
 
     channel: Channel
+    fleeting: frozenset[str] = frozenset()
+    """Types of events whose text may have changed by the time they are sent again: memory does not keep those."""
     position: Position | None = None
     wanted: int = 0
     """The newest offset heard of; above the position, something is missing."""
     live: set[Member] = field(default_factory=set)
     joining: dict[Member, _Joining] = field(default_factory=dict)
-    early: dict[int, tuple[str, bytes]] = field(default_factory=dict)
-    """Publications that wait for those before them, by offset, each with its epoch."""
+    early: dict[int, tuple[str, bytes, str]] = field(default_factory=dict)
+    """Publications that wait for those before them, by offset, each between its epoch and its type."""
     recent: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=RECENT))
 
     @property
@@ -81,13 +83,13 @@ class Line:
             self._renumbered()
         self.wanted = max(self.wanted, position.offset)
 
-    def arrive(self, position: Position, publication: bytes) -> None:
+    def arrive(self, position: Position, publication: bytes, type_: str = "") -> None:
         """A publication that may be new, doubled, out of order, or from before the first read."""
         self.hear(position)
         if self.position is None or position.offset > self.position.offset + 1:
-            self.early[position.offset] = position.epoch, publication
+            self.early[position.offset] = position.epoch, publication, type_
         elif position.offset == self.position.offset + 1:
-            self._hand_on(position.offset, publication)
+            self._hand_on(position.offset, publication, type_)
             self._hand_on_early()
 
     def settle(self, replay: Replay) -> None:
@@ -99,12 +101,14 @@ class Line:
             self.position = top
         for event in replay.events:
             if event.offset == self.position.offset + 1:
-                self._hand_on(event.offset, wire.publication(event.body, event.offset))
+                self._hand_on(event.offset, wire.publication(event.body, event.offset), event.type)
         self.wanted = max(self.wanted, top.offset)
         self._hand_on_early()
 
     def skip_to(self, top: Position) -> None:
         """What is missing is no longer stored: everybody who waited for it has lost their place."""
+        if self.position is not None and top.offset <= self.position.offset:
+            return
         for member in self.live:
             member.lose()
         for member, joining in self.joining.items():
@@ -150,10 +154,13 @@ class Line:
             del self.joining[member]
             self.live.add(member)
 
-    def _hand_on(self, offset: int, publication: bytes) -> None:
+    def _hand_on(self, offset: int, publication: bytes, type_: str) -> None:
         assert self.position is not None  # noqa: S101 - callers looked
         self.position = Position(self.position.epoch, offset)
-        self.recent.append((offset, publication))
+        if type_ in self.fleeting:
+            self.recent.clear()
+        else:
+            self.recent.append((offset, publication))
         frame = wire.push(self.channel, publication)
         for member in self.live:
             member.offer(frame)
@@ -175,7 +182,7 @@ class Line:
         # What came before the first read may be of a numbering that has ended since.
         self.early = {offset: kept for offset, kept in self.early.items() if kept[0] == epoch}
         while (offset := self.position.offset + 1) in self.early:
-            self._hand_on(offset, self.early.pop(offset)[1])
+            self._hand_on(offset, *self.early.pop(offset)[1:])
         for offset in [offset for offset in self.early if offset <= self.position.offset]:
             del self.early[offset]
 

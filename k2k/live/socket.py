@@ -41,16 +41,18 @@ class Socket:
         self._settings = settings
         self._queue: list[bytes] = []
         self._size = 0
+        self._sending = False
         self._writer: asyncio.Task[None] | None = None
         self._close: wire.Close | None = None
 
     def offer(self, frame: bytes) -> None:
-        """Queue a frame. If the queue is full the client is too slow: it is cut off."""
+        """Queue a frame. A client that still has not taken what was sent before may only leave so much waiting."""
         if self._close is not None:
             return
         self._queue.append(frame)
         self._size += len(frame)
-        if len(self._queue) > self._settings.queue_messages or self._size > self._settings.queue_kib * 1024:
+        full = len(self._queue) > self._settings.queue_messages or self._size > self._settings.queue_kib * 1024
+        if full and self._sending:
             self._close = wire.SLOW
             self._queue.clear()
             self._transport.abort()
@@ -58,9 +60,10 @@ class Socket:
             self._wake()
 
     def cut(self, close: wire.Close) -> None:
-        """Send what is queued, then close. The first reason given counts."""
+        """Send what is queued, then close; drop the connection if that takes too long. The first reason counts."""
         if self._close is None:
             self._close = close
+            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
             self._wake()
 
     async def finish(self) -> None:
@@ -76,7 +79,9 @@ class Socket:
         try:
             while self._queue:
                 frames, self._queue, self._size = self._queue, [], 0
+                self._sending = True  # it waits here while the client does not read
                 await self._response.send_frame(wire.joined(frames), WSMsgType.TEXT)
+                self._sending = False
             if self._close is not None and self._close is not wire.SLOW:
                 await self._response.close(code=self._close.code, message=self._close.reason.encode())
         except GONE:

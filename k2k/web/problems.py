@@ -82,6 +82,9 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             return response
         except web.RequestPayloadError:  # the body is not in the encoding it claims, or ended early
             return answer(BadRequest(), 400, request_id)
+        except ConnectionResetError:
+            log.debug("client left", path=request.path)
+            raise
         except Exception:
             log.exception("unforeseen", method=request.method, path=request.path)
             return answer(Internal(), 500, request_id)

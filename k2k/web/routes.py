@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Mapping
-from typing import Any, cast
+from typing import Any, cast, get_origin
 
 from aiohttp import web
 from multidict import MultiDictProxy, MultiMapping
@@ -110,11 +110,8 @@ def _grouped(query: MultiMapping[str], model: type[BaseModel] | None) -> dict[st
     values: dict[str, list[str]] = {}
     for name, value in query.items():
         values.setdefault(name, []).append(value)
-    lists = {
-        info.alias or name
-        for name, info in (model.model_fields.items() if model else ())
-        if "tuple" in str(info.annotation) or "list" in str(info.annotation)
-    }
+    fields = model.model_fields.items() if model else ()
+    lists = {info.alias or name for name, info in fields if get_origin(info.annotation) in (list, tuple)}
     return {name: found if len(found) > 1 or name in lists else found[0] for name, found in values.items()}
 
 

@@ -237,6 +237,24 @@ async def test_waiting_in_line_for_a_frozen_server_ends_as_well(own_postgres: Fr
     await heals(fragile)
 
 
+async def test_gathering_behind_a_call_that_is_stuck_does_not_double_the_wait(
+    own_postgres: Frozen, settings: Settings
+) -> None:
+    db = await opened(settings, own_postgres.server.url, deadline=0.8)
+    writes = Writes(lambda items: None)
+    writes.gate.set()
+    own_postgres.freeze()
+    first = asyncio.ensure_future(took(db.together(writes, "first")))
+    await writes.started.wait()
+    second, seconds = await took(db.together(writes, "second"))
+    own_postgres.thaw()
+    assert type((await first)[0]) is OutcomeUnknown
+    assert isinstance(second, Unavailable)
+    assert seconds < 0.8 + ROOM
+    await heals(db)
+    await db.close()
+
+
 async def test_a_commit_without_an_answer_has_an_unknown_outcome(own_postgres: Frozen, fragile: Db) -> None:
     told: list[Numbered] = []
     fragile.told = told.extend

@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from k2k.core.ids import ConversationId, LeadId, ListingId, MessageId, UserId
 from k2k.ops.validation import Answer, ClientId, Input, Moment, Text
@@ -17,15 +17,11 @@ class SendWish(Input):
     message: Text
 
 
-class ConversationsQuery(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class ConversationsQuery(Input):
     limit: Annotated[int, Field(ge=1, le=100)] = 50
 
 
-class MessagesQuery(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class MessagesQuery(Input):
     conversation_id: ConversationId
     after_seq: Annotated[int, Field(ge=0, lt=2**63)] = 0
     limit: Annotated[int, Field(ge=1, le=100)] = 100

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from enum import StrEnum
 from typing import Annotated
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from k2k.core.ids import AgencyId, ConversationId, LeadId, ListingId, UserId
 from k2k.ops.validation import Answer, Input, Moment
@@ -22,9 +22,7 @@ class LeadPath(Input):
     lead_id: LeadId
 
 
-class DeskQuery(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
+class DeskQuery(Input):
     limit: Annotated[int, Field(ge=1, le=100)] = 50
 
 
