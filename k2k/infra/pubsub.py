@@ -47,6 +47,8 @@ class PubSub:
         self._publishes: Batch[tuple[str, bytes], None] = Batch(self._publish_many, most=1000)
         self._tasks: set[asyncio.Task[None]] = set()
         self.arrived: Callable[[str, bytes], None] = lambda _channel, _message: None
+        # redis-py can swallow a cancellation that meets its own timeout, so ending is asked for in this way too.
+        self._closing = False
         self.up = False
         """Whether messages are being received; false until the first connection and after a lost one."""
 
@@ -56,6 +58,7 @@ class PubSub:
 
     async def close(self) -> None:
         """Stop listening and give up what is not yet published."""
+        self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -120,7 +123,7 @@ class PubSub:
         return [None] * len(messages)
 
     async def _listen(self) -> None:
-        while True:
+        while not self._closing:
             try:
                 await self._receive()
             except AWAY as error:
@@ -144,7 +147,7 @@ class PubSub:
             await self._listener.subscribe(*map(self._name, added))
         log.info("redis listening", channels=len(self._channels))
         asked = False
-        while True:
+        while not self._closing:
             message = await self._listener.get_message(timeout=QUIET_SECONDS)
             if message is None and asked:
                 raise TimeoutError("no answer to a ping")
