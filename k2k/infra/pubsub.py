@@ -57,11 +57,12 @@ class PubSub:
         self._own(self._listen())
 
     async def close(self) -> None:
-        """Stop listening and give up what is not yet published."""
+        """Send what is waiting, if that is quick, and stop listening."""
         self._closing = True
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
+        await self._publishes.close()
         await self._listener.aclose()  # type: ignore[no-untyped-call]
         await self._redis.aclose()
 
@@ -85,8 +86,8 @@ class PubSub:
             async with asyncio.timeout(SOCKET_SECONDS):
                 await self._listener.subscribe(name)
                 await confirmed.wait()
-        except AWAY as error:
-            log.warning("redis subscribe failed", error=repr(error))
+        except Exception as error:  # a connection lost at a bad moment raises more than redis-py's own errors
+            log.warning("redis subscribe failed: the tail will deliver", error=repr(error))
         finally:
             self._confirmations.pop(name, None)
 
@@ -97,7 +98,7 @@ class PubSub:
             try:
                 async with asyncio.timeout(SOCKET_SECONDS):
                     await self._listener.unsubscribe(self._name(channel))
-            except AWAY as error:
+            except Exception as error:  # as above; a message for nobody costs nothing
                 log.warning("redis unsubscribe failed", error=repr(error))
 
     def _name(self, channel: str) -> bytes:

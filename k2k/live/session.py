@@ -165,8 +165,15 @@ class Session:
     def _ping(self) -> None:
         settings = self._commands.settings
         self.offer(wire.PING)
-        self._arm("pong", settings.pong_seconds, wire.NO_PONG)
+        self._after("pong", settings.pong_seconds, self._miss_pong)
         self._after("ping", settings.ping_seconds, self._ping)
+
+    def _miss_pong(self) -> None:
+        """No pong in time. While its rpcs fill the room nothing is read, so it may be waiting for us to look."""
+        if self._room.locked():
+            self._after("pong", self._commands.settings.pong_seconds, self._miss_pong)
+        else:
+            self._outlet.cut(wire.NO_PONG)
 
     def _arm(self, name: str, seconds: float, close: wire.Close) -> None:
         """Cut the socket with `close` unless disarmed within `seconds`."""

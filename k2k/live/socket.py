@@ -98,6 +98,7 @@ class SocketDoor:
         self._commands = commands
         self._origins = frozenset(origins)
         self._sockets: set[Socket] = set()
+        self._stopping = False
 
     def bind(self, app: web.Application) -> None:
         app.router.add_get(PATH, self.handle)
@@ -107,7 +108,10 @@ class SocketDoor:
         self._check_origin(request)
         settings = self._commands.settings
         response = web.WebSocketResponse(
-            compress=False, max_msg_size=settings.frame_kib * 1024, timeout=CLOSE_SECONDS, autoping=True
+            compress=False,
+            max_msg_size=settings.frame_kib * 1024 + 1,  # aiohttp refuses from this size on
+            timeout=CLOSE_SECONDS,
+            autoping=True,
         )
         if not response.can_prepare(request).ok:
             raise web.HTTPUpgradeRequired
@@ -118,8 +122,13 @@ class SocketDoor:
         socket = Socket(response, transport, settings)
         session = Session(socket, self._commands)
         self._sockets.add(socket)
+        if self._stopping:
+            socket.cut(wire.SHUTDOWN)
         try:
             await self._read(response, socket, session)
+        except Exception:
+            log.exception("unforeseen")
+            socket.cut(wire.SERVER_ERROR)
         finally:
             self._sockets.discard(socket)
             await session.close()
@@ -128,6 +137,7 @@ class SocketDoor:
 
     async def shut_down(self, *_: object) -> None:
         """Send every client away; the SDKs come back, to another process or to the next one."""
+        self._stopping = True
         sockets = tuple(self._sockets)
         for socket in sockets:
             socket.cut(wire.SHUTDOWN)

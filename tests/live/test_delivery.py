@@ -763,6 +763,15 @@ async def test_a_process_that_stops_sends_everybody_away_to_come_back(settings: 
         assert [await live.close_code() for live in (one, two, unconnected)] == [3001, 3001, 3001]
 
 
+async def test_a_socket_that_opens_while_the_process_stops_is_sent_away_too(settings: Settings, people: People) -> None:
+    person = await people.buyer()
+    async with started(settings) as home, home.live(person.token) as before:
+        await home.process.sockets.shut_down()
+        assert await before.close_code() == 3001
+        async with Live.open(home.api.base) as late, asyncio.timeout(3):
+            assert await late.close_code() == 3001
+
+
 # Texts
 
 
