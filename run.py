@@ -29,6 +29,8 @@ from k2k.features.accounts.passwords import Passwords
 from k2k.flows import sample_market
 from k2k.infra import log, migrations
 from k2k.infra.db import Db
+from k2k.web import metrics
+from k2k.web.server import Runner, listening_socket
 
 
 def main() -> int:
@@ -125,15 +127,14 @@ async def serve(settings: Settings) -> None:
     require_c_extensions()
     await (seed if settings.development else migrate)(settings)
     process = await build(settings)
-    runner = web.AppRunner(
-        process.app,
-        access_log=None,
-        keepalive_timeout=15,
-        shutdown_timeout=settings.server.shutdown_seconds,
-    )
+    runner = Runner(process.app, settings.server)
+    measured = web.AppRunner(metrics.application(process.metrics), access_log=None)
     await runner.setup()
+    await measured.setup()
     try:
-        await listen(runner, settings)
+        if settings.metrics.port:
+            await listen(measured, settings.metrics.host, settings.metrics.port, "K2K_METRICS__PORT")
+        await listen(runner, settings.server.host, settings.server.port, "K2K_SERVER__PORT")
         banner(settings)
         stopping = asyncio.Event()
         for number in (signal.SIGINT, signal.SIGTERM):
@@ -142,16 +143,16 @@ async def serve(settings: Settings) -> None:
         print("Stopping …")
     finally:
         await runner.cleanup()
+        await measured.cleanup()
 
 
-async def listen(runner: web.AppRunner, settings: Settings) -> None:
-    server = settings.server
+async def listen(runner: web.AppRunner, host: str, port: int, variable: str) -> None:
     try:
-        await web.TCPSite(runner, server.host, server.port).start()
+        await web.SockSite(runner, listening_socket(host, port)).start()
     except OSError as error:
         raise StartError(
-            f"{server.host}:{server.port} cannot be used ({error.strerror}): stop what listens there, "
-            "or choose another port with K2K_SERVER__PORT"
+            f"{host}:{port} cannot be used ({error.strerror}): stop what listens there, "
+            f"or choose another port with {variable}"
         ) from error
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
 from typing import Any
@@ -25,7 +26,9 @@ from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
 from k2k.flows import enquiry
 from k2k.infra.db import Db
+from k2k.infra.limits import Limits
 from k2k.infra.mail import Mail, Mailbox
+from k2k.infra.metrics import Metrics
 from k2k.infra.migrations import applied_migrations, missing_migrations
 from k2k.infra.pubsub import PubSub
 from k2k.infra.streams import Numbered, Streams
@@ -35,8 +38,12 @@ from k2k.live.hub import Hub
 from k2k.live.session import Session
 from k2k.live.socket import SocketDoor
 from k2k.ops.call import Services
+from k2k.ops.limits import Guard
 from k2k.web import health, routes
+from k2k.web.headers import finish, preflights
+from k2k.web.middleware import access, economical
 from k2k.web.problems import problems
+from k2k.web.proxy import behind
 
 OPERATIONS = [
     *accounts.routes.operations,
@@ -58,6 +65,7 @@ class Process:
     broker: Broker
     pubsub: PubSub
     sockets: SocketDoor
+    metrics: Metrics
 
 
 async def build(settings: Settings) -> Process:
@@ -65,7 +73,8 @@ async def build(settings: Settings) -> Process:
 
     Raises OSError, asyncpg's errors or Unavailable while the database cannot be reached.
     """
-    db = await Db.open(settings.database, Clock())
+    metrics = Metrics()
+    db = await Db.open(settings.database, Clock(), metrics)
     tokens, passwords = Tokens(settings.auth), Passwords(settings.auth)
     authenticator = SignInAuthenticator(db, tokens)
     mailbox = Mailbox(settings.home / "mail", sender=settings.mail.sender)
@@ -85,10 +94,23 @@ async def build(settings: Settings) -> Process:
     hub.watch(SessionRevoked.type, lambda event: _revoke(hub, authenticator, event))
 
     by_rpc = {operation.rpc: operation for operation in OPERATIONS if operation.rpc is not None}
-    sockets = SocketDoor(Commands(services, authenticator, hub, by_rpc, settings.live), settings.server.origins)
+    limits = Limits(settings.redis, metrics)
+    guard = Guard(limits, settings.limits, metrics)
+    sockets = SocketDoor(Commands(services, authenticator, hub, by_rpc, settings.live, guard), settings.server.origins)
+    _watch(metrics, db, hub, broker, pubsub, sockets)
 
-    app = web.Application(middlewares=[problems], client_max_size=settings.server.body_kib * 1024)
-    routes.bind(app, OPERATIONS, services, authenticator)
+    app = web.Application(
+        middlewares=[
+            behind(settings.server.proxies),
+            access(metrics),
+            preflights(settings.server.origins),
+            economical,
+            problems,
+        ],
+        client_max_size=settings.server.body_kib * 1024,
+    )
+    app.on_response_prepare.append(finish(settings.server.origins))
+    routes.bind(app, OPERATIONS, services, authenticator, guard, body_seconds=settings.server.body_seconds)
     health.bind(
         app,
         {"database": db.ping, "migrations": lambda: _migrated(db), "redis": pubsub.ping},
@@ -99,15 +121,29 @@ async def build(settings: Settings) -> Process:
 
     async def running(_app: web.Application) -> AsyncIterator[None]:
         await broker.start()
+        loop_watch = asyncio.get_running_loop().create_task(metrics.watch_loop())
         yield
+        loop_watch.cancel()
         await hub.close()
         await broker.close()
+        await limits.close()
         await db.close()
         passwords.close()
 
     app.cleanup_ctx.append(running)
     app.on_shutdown.append(sockets.shut_down)
-    return Process(app, db, hub, broker, pubsub, sockets)
+    return Process(app, db, hub, broker, pubsub, sockets, metrics)
+
+
+def _watch(metrics: Metrics, db: Db, hub: Hub, broker: Broker, pubsub: PubSub, sockets: SocketDoor) -> None:
+    """What is read at each scrape."""
+    metrics.watch("sockets", "Open sockets", lambda: sockets.open_sockets)
+    metrics.watch("socket_queue_frames", "Frames waiting to be sent", lambda: sockets.queued)
+    metrics.watch("channels", "Channels this process follows", lambda: sum(1 for _ in hub.channels()))
+    metrics.watch("pool_connections", "Database connections", db.pool.get_size)
+    metrics.watch("pool_idle_connections", "Database connections nobody uses", db.pool.get_idle_size)
+    metrics.watch("redis_up", "Whether Redis is heard (1) or away (0)", lambda: pubsub.up)
+    metrics.watch("tail_age_seconds", "Since the database was last asked for unannounced events", broker.tail_age)
 
 
 def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> None:

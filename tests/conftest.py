@@ -81,7 +81,8 @@ def settings(
     return base.model_copy(
         update={
             "home": tmp_path_factory.mktemp("home"),
-            "server": base.server.model_copy(update={"port": 0}),
+            "server": base.server.model_copy(update={"port": 0, "shutdown_seconds": 2.0}),
+            "limits": base.limits.model_copy(update={"enabled": False}),
             "database": base.database.model_copy(update={"url": SecretStr(database_url), "pool_max": 5}),
             "redis": base.redis.model_copy(update={"url": SecretStr(servers[1]), "prefix": f"k2k-{worker}"}),
             "auth": base.auth.model_copy(

@@ -30,6 +30,7 @@ from k2k.features.accounts.tokens import Tokens
 from k2k.features.agents import service as agents
 from k2k.features.agents.models import AgencyRole
 from k2k.live.socket import PATH
+from k2k.web.server import Runner, listening_socket
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "correct horse battery"
@@ -109,9 +110,9 @@ class Node:
     @classmethod
     async def start(cls, settings: Settings, port: int = 0) -> Node:
         process = await build(settings)
-        runner = web.AppRunner(process.app, access_log=None, shutdown_timeout=2)
+        runner = Runner(process.app, settings.server)
         await runner.setup()
-        await web.TCPSite(runner, "127.0.0.1", port).start()
+        await web.SockSite(runner, listening_socket("127.0.0.1", port)).start()
         host, port = runner.addresses[0][:2]
         return cls(process, runner, settings, Api(f"http://{host}:{port}"))
 

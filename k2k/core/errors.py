@@ -20,7 +20,7 @@ class Problem:
     """One fault in what a client sent: where (a JSON pointer into the part named by `part`), and why."""
 
     pointer: str
-    part: Literal["body", "query", "path"]
+    part: Literal["body", "query", "path", "header"]
     code: str
     detail: str
 
@@ -99,12 +99,12 @@ class Unavailable(DomainError):
 class OutcomeUnknown(Unavailable):
     """The connection to the database was lost around COMMIT: the write happened wholly or not at all.
 
-    Asking again with the same `client_id` finds out and is safe.
+    Asking again with the same `client_id` or Idempotency-Key finds out and is safe.
     """
 
     code = "outcome-unknown"
     number = 1007
-    title = "The outcome is unknown: ask again with the same client_id"
+    title = "The outcome is unknown: ask again with the same client_id or Idempotency-Key"
 
 
 class TokenExpired(Unauthenticated):
@@ -116,11 +116,23 @@ class TokenExpired(Unauthenticated):
 
 
 class IdempotencyMismatch(Invalid):
-    """The client's own id was used before, with other content."""
+    """The client's own id (`client_id`, or its Idempotency-Key) was used before, with other content."""
 
     code = "idempotency-mismatch"
     number = 1009
-    title = "This client_id was already used with other content"
+    title = "This client_id or Idempotency-Key was already used with other content"
+
+
+class IdempotencyInProgress(Conflict):
+    """The first request with this Idempotency-Key is still running: ask again in a moment for its answer."""
+
+    code = "idempotency-in-progress"
+    number = 1012
+    title = "The first request with this Idempotency-Key is still running"
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.retry_after = 1
 
 
 class Internal(DomainError):

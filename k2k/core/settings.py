@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Annotated, Any, Literal
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, IPvAnyNetwork, SecretStr, ValidationError
 
 ROOT = Path(__file__).parents[2]
 """The checkout: what `home` and `.env` are relative to."""
@@ -37,7 +37,9 @@ class ServerSettings(Section):
     host: str
     port: int = Field(ge=0, le=65535)
     origins: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+    proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_comma_separated)]
     body_kib: Count
+    body_seconds: Seconds
     shutdown_seconds: Seconds
 
 
@@ -64,6 +66,17 @@ class AuthSettings(Section):
     argon2_lanes: Count
     argon2_at_once: Count
     argon2_waiting: Count
+
+
+class LimitsSettings(Section):
+    enabled: bool
+    user_per_minute: Count
+    address_per_minute: Count
+
+
+class MetricsSettings(Section):
+    host: str
+    port: int = Field(ge=0, le=65535)
 
 
 class LiveSettings(Section):
@@ -100,7 +113,9 @@ class Settings(Section):
     database: DatabaseSettings
     redis: RedisSettings
     auth: AuthSettings
+    limits: LimitsSettings
     live: LiveSettings
+    metrics: MetricsSettings
     mail: MailSettings
     log: LogSettings
 
@@ -125,6 +140,8 @@ class Settings(Section):
         for name, url in (("database.url", self.database.url), ("redis.url", self.redis.url)):
             if not url.get_secret_value():
                 faults.append(f"{name} is missing: embedded servers are for development only")
+        if not self.limits.enabled:
+            faults.append("limits.enabled is false: limits can be widened, but not left out")
         return faults
 
 

@@ -63,7 +63,7 @@ async def open_enquiry(call: Call, path: ListingPath, body: EnquiryWish) -> Enqu
     sellers = await _sellers(call, offer)
     if call.user.id in sellers:
         raise OwnListing
-    async with call.db.transaction() as tx:
+    async with call.transaction() as tx:
         lead = await leads.open_lead(tx, offer.id, call.user.id, offer.agency_id)
         conversation = await chat.open_conversation(tx, lead.id, offer.agency_id)
         if lead.opened:

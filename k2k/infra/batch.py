@@ -24,14 +24,19 @@ class Batch(Generic[Item, Result]):
 
     At most `most` items go at once, one call at a time. An exception raised by `run` is raised to every
     caller of that call. A caller that is cancelled does not take its item back: it may already have been
-    written.
+    written. `observe` is told how many items each call takes.
     """
 
     def __init__(
-        self, run: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]], *, most: int = 256
+        self,
+        run: Callable[[list[Item]], Awaitable[Sequence[Result | Exception]]],
+        *,
+        most: int = 256,
+        observe: Callable[[int], object] = lambda _: None,
     ) -> None:
         self._run = run
         self._most = most
+        self._observe = observe
         self._waiting: deque[tuple[Item, asyncio.Future[Result]]] = deque()
         self._task: asyncio.Task[None] | None = None
 
@@ -57,6 +62,7 @@ class Batch(Generic[Item, Result]):
             while self._waiting:
                 count = min(self._most, len(self._waiting))
                 gathered = [self._waiting.popleft() for _ in range(count)]
+                self._observe(count)
                 await self._call(gathered)
         finally:
             self._task = None

@@ -20,6 +20,7 @@ from k2k.core.clock import Clock
 from k2k.core.errors import DomainError, OutcomeUnknown, Unavailable
 from k2k.core.settings import DatabaseSettings
 from k2k.infra.batch import Batch
+from k2k.infra.metrics import Metrics
 from k2k.infra.streams import Numbered
 from k2k.infra.transaction import Connection, Reader, SingleStatement, Transaction, Tx
 
@@ -48,15 +49,16 @@ CLIENT_FAULTS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
 class Db(Reader):
     """One process's way to PostgreSQL. `told` is given the events of each transaction right after its COMMIT."""
 
-    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], clock: Clock, *, deadline: float) -> None:
+    def __init__(self, pool: asyncpg.Pool[asyncpg.Record], clock: Clock, metrics: Metrics, *, deadline: float) -> None:
         self.pool = pool
+        self.metrics = metrics
         self.clock = clock
         self.told: Callable[[Sequence[Numbered]], None] = lambda _: None
         self._deadline = deadline
         self._sets: dict[Callable[..., Any], Batch[Any, Any]] = {}
 
     @classmethod
-    async def open(cls, settings: DatabaseSettings, clock: Clock) -> Db:
+    async def open(cls, settings: DatabaseSettings, clock: Clock, metrics: Metrics | None = None) -> Db:
         """Connect. Raises OSError or asyncpg's errors while the server cannot be reached."""
 
         async def prepare(connection: asyncpg.Connection[asyncpg.Record]) -> None:
@@ -93,7 +95,7 @@ class Db(Reader):
                 "idle_in_transaction_session_timeout": str(int(settings.deadline_seconds * 5000)),
             },
         )
-        return cls(pool, clock, deadline=settings.deadline_seconds)
+        return cls(pool, clock, metrics or Metrics(), deadline=settings.deadline_seconds)
 
     async def close(self) -> None:
         """Let running sets finish, then close the connections; forcibly after the deadline."""
@@ -161,12 +163,15 @@ class Db(Reader):
         """
         batch = self._sets.get(function)
         if batch is None:
-            batch = self._sets[function] = Batch(lambda items: self._run_set(function, items))
+            observe = self.metrics.batches.labels(function.__name__).observe
+            batch = self._sets[function] = Batch(lambda items: self._run_set(function, items), observe=observe)
         result: Result = await batch.add(item)
         return result
 
     def _tell(self, tx: Tx) -> None:
         try:
+            for action in tx.afterwards:
+                action()
             self.told(tx.committed())
         except Exception:  # what was committed must not look failed; the tail delivers
             log.exception("events could not be told")
@@ -195,8 +200,9 @@ class Db(Reader):
     async def _connection(self, *, writing: bool) -> AsyncIterator[Connection[asyncpg.Record]]:
         """Borrow a connection; whatever is lost with it becomes a domain error within the deadline."""
         try:
-            async with asyncio.timeout(self._deadline):
-                connection = await self.pool.acquire()
+            with self.metrics.pool_waits.time():
+                async with asyncio.timeout(self._deadline):
+                    connection = await self.pool.acquire()
         except (*LOST, *CLIENT_FAULTS) as error:
             log.warning("database away", error=repr(error))
             raise Unavailable from error

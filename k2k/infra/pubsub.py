@@ -12,34 +12,23 @@ from collections.abc import Callable
 from typing import Any
 
 import structlog
-from redis.asyncio import Redis
-from redis.asyncio.retry import Retry
-from redis.backoff import NoBackoff
-from redis.exceptions import RedisError
 
 from k2k.core.settings import RedisSettings
 from k2k.infra.batch import Batch
+from k2k.infra.valkey import AWAY, SOCKET_SECONDS, client
 
 log = structlog.get_logger()
 
-# A frozen Redis may hold up nobody: half a second is many times what a healthy one takes.
-SOCKET_SECONDS = 0.5
 RECONNECT_SECONDS = 0.2
 # A subscriber hears nothing of a server that froze: after this silence it asks, after twice it gives up.
 QUIET_SECONDS = 2.0
-AWAY = (RedisError, OSError, TimeoutError)
 
 
 class PubSub:
     """One process's link to the others. `arrived(channel, message)` is called for each message received."""
 
     def __init__(self, settings: RedisSettings) -> None:
-        self._redis: Redis = Redis.from_url(
-            settings.url.get_secret_value(),
-            socket_timeout=SOCKET_SECONDS,
-            socket_connect_timeout=SOCKET_SECONDS,
-            retry=Retry(NoBackoff(), 0),
-        )
+        self._redis = client(settings)
         self._listener = self._redis.pubsub()
         self._prefix = f"{settings.prefix}:".encode()
         self._channels: set[str] = set()

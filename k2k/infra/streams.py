@@ -106,7 +106,9 @@ class Streams:
     joiners: dict[str, Joiner] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
-        self._reads: Batch[tuple[Channel, int], Replay] = Batch(self._read_many, most=500)
+        self._reads: Batch[tuple[Channel, int], Replay] = Batch(
+            self._read_many, most=500, observe=self.db.metrics.batches.labels("streams").observe
+        )
 
     async def read(self, channel: Channel, since: int) -> Replay:
         """What came after offset `since`. Many readers share one statement; a new stream is opened.

@@ -8,7 +8,7 @@ rows, events and offsets in one round trip. Services take a `Tx` and need not kn
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any, Generic, TypeVar
 
@@ -90,6 +90,8 @@ class Tx(Reader):
 
     def __init__(self, connection: Connection[asyncpg.Record]) -> None:
         self._connection = connection
+        self.afterwards: list[Callable[[], None]] = []
+        """What runs once COMMIT has succeeded: quick, and nothing that may fail."""
 
     async def records(self, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
         return await self._connection.fetch(text, *arguments)

@@ -7,6 +7,7 @@ and publish never sent, the tail finds: it asks PostgreSQL what its previous sna
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Sequence
 
 import structlog
@@ -26,6 +27,9 @@ class Broker:
 
     def __init__(self, hub: Hub, streams: Streams, pubsub: PubSub, settings: LiveSettings) -> None:
         self._hub = hub
+        self._clock = streams.db.clock
+        self._metrics = streams.db.metrics
+        self._tailed_at = time.monotonic()
         self._streams = streams
         self._pubsub = pubsub
         self._settings = settings
@@ -46,17 +50,24 @@ class Broker:
 
     def told(self, events: Sequence[Numbered]) -> None:
         """Events of a transaction that has just been committed here."""
+        committed_at = self._clock.now().timestamp()
         for event in events:
-            self._hub.arrive(event)
-            self._pubsub.publish(event.channel, packed(event))
+            with self._metrics.deliveries.labels("process").time():
+                self._hub.arrive(event)
+            self._pubsub.publish(event.channel, packed(event, committed_at))
 
     def _arrived(self, channel: str, message: bytes) -> None:
         try:
-            event = unpacked(Channel(channel), message)
+            event, committed_at = unpacked(Channel(channel), message)
         except ValueError:
             log.warning("message not understood", channel=channel, size=len(message))
         else:
             self._hub.arrive(event)
+            self._metrics.deliveries.labels("redis").observe(self._clock.now().timestamp() - committed_at)
+
+    def tail_age(self) -> float:
+        """Seconds since the database was last asked what had not been announced."""
+        return time.monotonic() - self._tailed_at
 
     async def _follow(self, snapshot: str) -> None:
         while True:
@@ -64,7 +75,9 @@ class Broker:
             await asyncio.sleep(seconds)
             try:
                 # The old snapshot is kept until it was answered: nothing committed meanwhile is skipped.
-                snapshot, newest = await self._streams.tail(snapshot)
+                with self._metrics.tails.time():
+                    snapshot, newest = await self._streams.tail(snapshot)
+                self._tailed_at = time.monotonic()
             except Unavailable:
                 continue
             except Exception:
@@ -74,13 +87,13 @@ class Broker:
                 self._hub.behind(channel, position)
 
 
-def packed(event: Numbered) -> bytes:
-    """An event as a message between processes: one line of place and type, then the body."""
-    return f"{event.epoch} {event.offset} {event.type}\n".encode() + event.body
+def packed(event: Numbered, committed_at: float) -> bytes:
+    """An event as a message between processes: one line of place, type and when (seconds since 1970), then the body."""
+    return f"{event.epoch} {event.offset} {event.type} {committed_at:.4f}\n".encode() + event.body
 
 
-def unpacked(channel: Channel, message: bytes) -> Numbered:
-    """The event of a message. Raises ValueError."""
+def unpacked(channel: Channel, message: bytes) -> tuple[Numbered, float]:
+    """The event of a message, and when it was committed. Raises ValueError."""
     head, body = message.split(b"\n", 1)
-    epoch, offset, type_ = head.decode().split(" ")
-    return Numbered(channel, epoch, int(offset), type_, body)
+    epoch, offset, type_, committed_at = head.decode().split(" ")
+    return Numbered(channel, epoch, int(offset), type_, body), float(committed_at)

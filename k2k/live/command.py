@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from uuid import uuid4
@@ -18,8 +19,10 @@ from k2k.live.hub import Hub, Joined
 from k2k.live.line import Member
 from k2k.ops.authenticator import Authenticator, Principal, permit
 from k2k.ops.call import Call, Services
+from k2k.ops.limits import Guard
+from k2k.ops.perform import perform
 from k2k.ops.problem import document, status_of
-from k2k.ops.registry import Operation, Reply
+from k2k.ops.registry import Operation, Repeats
 from k2k.ops.validation import unknown, validate
 
 log = structlog.get_logger()
@@ -37,6 +40,7 @@ class Commands:
     operations: Mapping[str, Operation]
     """By their rpc name."""
     settings: LiveSettings
+    guard: Guard
 
     async def authenticate(self, token: str) -> Principal:
         """Who connects. Raises TokenExpired (the SDK then brings a fresh token), Unauthenticated, Unavailable."""
@@ -88,40 +92,55 @@ class Commands:
         members = (to_json(client), VERSION.encode(), self._expiry(principal))
         return wire.reply(command, b'{"client":%s,"version":"%s",%s}' % members)
 
-    async def call(self, command: wire.Command, principal: Principal, device: str) -> bytes:
+    async def call(self, command: wire.Command, principal: Principal, device: str, address: str) -> bytes:
         """Run an operation and answer its result or its problem document."""
         assert isinstance(command.body, wire.Rpc)  # noqa: S101 - the session looked
         operation = self.operations.get(command.body.method)
         if operation is None:
             return wire.error_reply(command, 104, "method not found")
         request_id = uuid4().hex
+        started, outcome = time.perf_counter(), "ok"
         with structlog.contextvars.bound_contextvars(request_id=request_id):
             try:
-                return wire.reply(command, await self._run(operation, command.body, principal, device, request_id))
+                principal = await self._admit(operation, principal, address)
+                call = Call(self.services, principal, request_id, self.services.db.clock.now(), device)
+                answered = await perform(operation, call, *_asked(operation, command.body.data))
+                return wire.reply(command, b'{"data":%s}' % answered.body)
             except DomainError as error:
+                outcome = error.code
                 return _problem(command, error, status_of(error), request_id)
             except Exception:
                 log.exception("unforeseen", rpc=operation.rpc)
+                outcome = Internal.code
                 return _problem(command, Internal(), 500, request_id)
+            finally:
+                seconds = time.perf_counter() - started
+                self.services.db.metrics.rpcs.labels(operation.rpc, outcome).observe(seconds)
 
-    async def _run(
-        self, operation: Operation, body: wire.Rpc, principal: Principal, device: str, request_id: str
-    ) -> bytes:
-        now = self.services.db.clock.now()
-        principal = await self.authenticator.check(principal, now)
+    async def _admit(self, operation: Operation, principal: Principal, address: str) -> Principal:
+        """The person as of now. Raises Limited, Unauthenticated, TokenExpired or Denied."""
+        principal = await self.authenticator.check(principal, self.services.db.clock.now())
+        await self.guard.admit(operation, principal, address)
         permit(principal, operation.may)
-        flat = {} if body.data is None else body.data
-        if not isinstance(flat, dict):
-            raise Invalid(problems=[Problem("", "body", "dict_type", "data must be an object")])
-        call = Call(self.services, principal, request_id, now, device)
-        result = await operation.handler(call, **_parts(operation, flat))
-        if isinstance(result, Reply):
-            result = result.value
-        return b'{"data":%s}' % operation.render(result)
+        return principal
 
     def _expiry(self, principal: Principal) -> bytes:
         left = principal.expires_at - self.services.db.clock.now()
         return b'"expires":true,"ttl":%d' % max(1, int(left.total_seconds()))
+
+
+def _asked(operation: Operation, sent: object) -> tuple[dict[str, object], str | None]:
+    """What came as an rpc's data: path, query and body as models, and the idempotency key. Raises Invalid."""
+    if sent is None:
+        sent = {}
+    if not isinstance(sent, dict):
+        raise Invalid(problems=[Problem("", "body", "dict_type", "data must be an object")])
+    if operation.repeats is not Repeats.by_key:
+        return _parts(operation, sent), None
+    key = sent.get("idempotency_key")
+    if not isinstance(key, str | None):
+        raise Invalid(problems=[Problem("/idempotency_key", "body", "string_type", "The key must be a string")])
+    return _parts(operation, {name: value for name, value in sent.items() if name != "idempotency_key"}), key
 
 
 def _parts(operation: Operation, flat: Mapping[str, object]) -> dict[str, object]:

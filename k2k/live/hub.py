@@ -166,6 +166,7 @@ class Hub:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 self._settle(line, replay)
+                self._streams.db.metrics.filled.inc(len(replay.events))
                 if not replay.complete and line.gap:
                     log.warning("events no longer stored", channel=line.channel)
                     line.skip_to(replay.top)

@@ -29,9 +29,10 @@ class Session:
     An rpc that was started is finished even if the socket goes away: what it wrote may have been committed.
     """
 
-    def __init__(self, outlet: Outlet, commands: Commands) -> None:
+    def __init__(self, outlet: Outlet, commands: Commands, address: str) -> None:
         self._outlet = outlet
         self._commands = commands
+        self._address = address
         self._client = str(uuid4())
         self._device = ""
         self._rpcs: set[asyncio.Task[None]] = set()
@@ -154,7 +155,7 @@ class Session:
     async def _rpc(self, command: wire.Command) -> None:
         try:
             assert self.principal is not None  # noqa: S101 - _obey looked
-            self.offer(await self._commands.call(command, self.principal, self._device))
+            self.offer(await self._commands.call(command, self.principal, self._device, self._address))
         finally:
             self._room.release()
 

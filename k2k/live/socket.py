@@ -7,6 +7,7 @@ is aborted. It comes back and resumes from its position without loss.
 from __future__ import annotations
 
 import asyncio
+import time
 from collections.abc import Iterable
 
 import structlog
@@ -15,6 +16,7 @@ from aiohttp.client_exceptions import ClientConnectionResetError
 
 from k2k.core.errors import Denied
 from k2k.core.settings import LiveSettings
+from k2k.infra.metrics import Metrics
 from k2k.live import wire
 from k2k.live.command import Commands
 from k2k.live.session import Session
@@ -34,8 +36,14 @@ class Socket:
     """
 
     def __init__(
-        self, response: web.WebSocketResponse, transport: asyncio.WriteTransport, settings: LiveSettings
+        self,
+        response: web.WebSocketResponse,
+        transport: asyncio.WriteTransport,
+        settings: LiveSettings,
+        metrics: Metrics,
     ) -> None:
+        self._metrics = metrics
+        self._waiting_since = 0.0
         self._response = response
         self._transport = transport
         self._settings = settings
@@ -49,11 +57,13 @@ class Socket:
         """Queue a frame. A client that still has not taken what was sent before may only leave so much waiting."""
         if self._close is not None:
             return
+        if not self._queue:
+            self._waiting_since = time.perf_counter()
         self._queue.append(frame)
         self._size += len(frame)
         full = len(self._queue) > self._settings.queue_messages or self._size > self._settings.queue_kib * 1024
         if full and self._sending:
-            self._close = wire.SLOW
+            self._note_cut(wire.SLOW)
             self._queue.clear()
             self._transport.abort()
         else:
@@ -62,9 +72,18 @@ class Socket:
     def cut(self, close: wire.Close) -> None:
         """Send what is queued, then close; drop the connection if that takes too long. The first reason counts."""
         if self._close is None:
-            self._close = close
+            self._note_cut(close)
             asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
             self._wake()
+
+    @property
+    def queued(self) -> int:
+        """Frames that wait to be sent."""
+        return len(self._queue)
+
+    def _note_cut(self, close: wire.Close) -> None:
+        self._close = close
+        self._metrics.cuts.labels(close.code).inc()
 
     async def finish(self) -> None:
         """Wait until the writer is done."""
@@ -79,9 +98,11 @@ class Socket:
         try:
             while self._queue:
                 frames, self._queue, self._size = self._queue, [], 0
+                since = self._waiting_since
                 self._sending = True  # it waits here while the client does not read
                 await self._response.send_frame(wire.joined(frames), WSMsgType.TEXT)
                 self._sending = False
+                self._metrics.socket_waits.observe(time.perf_counter() - since)
             if self._close is not None and self._close is not wire.SLOW:
                 await self._response.close(code=self._close.code, message=self._close.reason.encode())
         except GONE:
@@ -96,12 +117,23 @@ class SocketDoor:
 
     def __init__(self, commands: Commands, origins: Iterable[str]) -> None:
         self._commands = commands
+        self._metrics = commands.services.db.metrics
         self._origins = frozenset(origins)
         self._sockets: set[Socket] = set()
         self._stopping = False
 
     def bind(self, app: web.Application) -> None:
         app.router.add_get(PATH, self.handle)
+
+    @property
+    def open_sockets(self) -> int:
+        """How many clients are connected."""
+        return len(self._sockets)
+
+    @property
+    def queued(self) -> int:
+        """Frames that wait to be sent, over all sockets."""
+        return sum(socket.queued for socket in self._sockets)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, then serve the socket until either side ends it."""
@@ -119,8 +151,8 @@ class SocketDoor:
         transport = request.transport
         if transport is None:  # gone already
             return response
-        socket = Socket(response, transport, settings)
-        session = Session(socket, self._commands)
+        socket = Socket(response, transport, settings, self._metrics)
+        session = Session(socket, self._commands, request.remote or "")
         self._sockets.add(socket)
         if self._stopping:
             socket.cut(wire.SHUTDOWN)

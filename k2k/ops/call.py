@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from k2k.core.errors import Unauthenticated
-from k2k.infra.db import Db
+from k2k.infra.db import Db, SetFunction
+from k2k.infra.transaction import Reader, Tx, one
 from k2k.ops.authenticator import Principal
 
 Part = TypeVar("Part")
+Item = TypeVar("Item")
+Result = TypeVar("Result")
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,9 +37,28 @@ class Call:
     device: str = ""
     """How the client describes itself (User-Agent, or name and version on a socket)."""
 
+    tx: Tx | None = None
+    """The transaction this call runs in, where its answer is kept with what it writes."""
+
     @property
-    def db(self) -> Db:
-        return self.services.db
+    def db(self) -> Reader:
+        """What reads go through; it sees what this call has written."""
+        return self.services.db if self.tx is None else self.tx
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[Tx]:
+        """What writes go through: committed when the block ends, or with the call's answer where that is kept."""
+        if self.tx is not None:
+            yield self.tx
+        else:
+            async with self.services.db.transaction() as tx:
+                yield tx
+
+    async def together(self, function: SetFunction[Item, Result], item: Item) -> Result:
+        """Have the set function write `item` along with what other calls write; raises its outcome if an error."""
+        if self.tx is not None:
+            return one(await function(self.tx, [item]))
+        return await self.services.db.together(function, item)
 
     @property
     def user(self) -> Principal:

@@ -11,12 +11,14 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from enum import Enum, auto
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
 from pydantic import BaseModel, RootModel, TypeAdapter
 
 from k2k.core.errors import DomainError
-from k2k.ops.permissions import Permission
+from k2k.infra.limits import Rate
+from k2k.ops.permissions import PERMISSIONS, Permission, Role
 
 T = TypeVar("T")
 Handler = Callable[..., Awaitable[Any]]
@@ -34,6 +36,17 @@ class Reply(Generic[T]):
 
     value: T
     headers: Mapping[str, str] = field(default_factory=dict)
+
+
+class Repeats(Enum):
+    """What happens when a client that got no answer asks again."""
+
+    by_key = auto()
+    """With the same Idempotency-Key it gets the first answer; without one the operation runs again."""
+    by_client_id = auto()
+    """The body carries a client_id, which the database knows again."""
+    freely = auto()
+    """It runs again, and that is as good as once."""
 
 
 @dataclass(frozen=True)
@@ -55,10 +68,18 @@ class Operation:
     """The type of the answer's JSON."""
     form: type[BaseModel] | None
     """A model for the same body as an HTML form, with a method `body()` that gives the body model."""
+    repeats: Repeats
+    rate: Rate | None
+    """How often one person, or one address where nobody is signed in, may call it; besides the limits for all calls."""
 
     @property
     def name(self) -> str:
         return self.handler.__name__
+
+    @property
+    def public(self) -> bool:
+        """Whether nobody needs to be signed in."""
+        return self.may in PERMISSIONS[Role.anonymous]
 
     def split(self, flat: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
         """An rpc's flat object as its parts. What no part knows goes to the last one, which refuses it by name."""
@@ -114,11 +135,14 @@ class Routes:
         status: int = 200,
         raises: Iterable[type[DomainError]] = (),
         form: type[BaseModel] | None = None,
+        repeats: Repeats | None = None,
+        rate: Rate | None = None,
     ) -> Callable[[Handler], Handler]:
         """Make the decorated handler an operation.
 
         `may` is the permission it needs, `rpc` its name on a socket (none: HTTP only), `status` that of success,
-        `raises` the errors of its own, beyond those every operation may answer.
+        `raises` the errors of its own, beyond those every operation may answer. Reads repeat freely, writes by the
+        client_id in their body or else by key, unless `repeats` says otherwise.
         """
 
         def register(handler: Handler) -> Handler:
@@ -136,6 +160,8 @@ class Routes:
                 models=models,
                 answer=_answer_of(hints["return"]),
                 form=form,
+                repeats=repeats or _repeats(method, models.get("body")),
+                rate=rate,
             )
             _check(operation)
             self.operations.append(operation)
@@ -169,7 +195,15 @@ def _wire_names(model: type[BaseModel]) -> list[str]:
     return [info.alias or name for name, info in model.model_fields.items()]
 
 
+def _repeats(method: str, body: type[BaseModel] | None) -> Repeats:
+    if method == "GET":
+        return Repeats.freely
+    return Repeats.by_client_id if body is not None and "client_id" in body.model_fields else Repeats.by_key
+
+
 def _check(operation: Operation) -> None:
+    if operation.public and operation.repeats is Repeats.by_key:
+        raise TypeError(f"{operation.name}: keys are kept for people, and nobody is signed in: say how it repeats")
     placeholders = _PLACEHOLDER.findall(operation.path)
     path = operation.models.get("path")
     if sorted(placeholders) != sorted(_wire_names(path) if path else []):

@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable
-from uuid import uuid4
-
 import structlog
 from aiohttp import web
+from aiohttp.typedefs import Handler
 from pydantic_core import to_json
 
 from k2k.core.errors import DomainError, Internal, Invalid, NotFound
@@ -14,7 +12,6 @@ from k2k.ops.problem import document, status_of
 
 log = structlog.get_logger()
 
-Handler = Callable[[web.Request], Awaitable[web.StreamResponse]]
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 
@@ -58,9 +55,18 @@ class UnsupportedMediaType(Invalid):
     title = "The body must be application/json"
 
 
+class RequestTimeout(Invalid):
+    """The body did not arrive within the deadline in the settings; the connection is closed."""
+
+    code = "request-timeout"
+    number = 1025
+    title = "The body took too long to arrive"
+
+
 _REFUSALS: dict[int, type[DomainError]] = {
     404: NoSuchRoute,
     405: MethodNotAllowed,
+    408: RequestTimeout,
     413: TooLarge,
     415: UnsupportedMediaType,
 }
@@ -68,26 +74,27 @@ _REFUSALS: dict[int, type[DomainError]] = {
 
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
-    """Outermost: gives the request its id and turns every error into its answer."""
-    request[REQUEST_ID] = request_id = uuid4().hex
-    with structlog.contextvars.bound_contextvars(request_id=request_id):
-        try:
-            return await handler(request)
-        except DomainError as error:
-            return answer(error, status_of(error), request_id)
-        except web.HTTPException as refusal:
-            response = answer(_REFUSALS.get(refusal.status, BadRequest)(), refusal.status, request_id)
-            if "Allow" in refusal.headers:
-                response.headers["Allow"] = refusal.headers["Allow"]
-            return response
-        except web.RequestPayloadError:  # the body is not in the encoding it claims, or ended early
-            return answer(BadRequest(), 400, request_id)
-        except ConnectionResetError:
-            log.debug("client left", path=request.path)
-            raise
-        except Exception:
-            log.exception("unforeseen", method=request.method, path=request.path)
-            return answer(Internal(), 500, request_id)
+    """Turns every error into its answer."""
+    request_id = request[REQUEST_ID]
+    try:
+        return await handler(request)
+    except DomainError as error:
+        return answer(error, status_of(error), request_id)
+    except web.HTTPException as refusal:
+        response = answer(_REFUSALS.get(refusal.status, BadRequest)(), refusal.status, request_id)
+        if "Allow" in refusal.headers:
+            response.headers["Allow"] = refusal.headers["Allow"]
+        if refusal.status == 408:
+            response.force_close()
+        return response
+    except web.RequestPayloadError:  # the body is not in the encoding it claims, or ended early
+        return answer(BadRequest(), 400, request_id)
+    except ConnectionResetError:
+        log.debug("client left", path=request.path)
+        raise
+    except Exception:
+        log.exception("unforeseen", method=request.method, path=request.path)
+        return answer(Internal(), 500, request_id)
 
 
 def answer(error: DomainError, status: int, request_id: str) -> web.Response:
@@ -95,7 +102,7 @@ def answer(error: DomainError, status: int, request_id: str) -> web.Response:
     headers = {}
     if status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    if status == 503:
+    if status == 503 or error.retry_after is not None:
         headers["Retry-After"] = str(error.retry_after or 1)
     return web.Response(
         body=to_json(document(error, status=status, request_id=request_id)),

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import asyncio
 import re
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Sequence
 from typing import Any, cast, get_origin
 
 from aiohttp import web
@@ -13,8 +14,10 @@ from pydantic import BaseModel
 from k2k.core.errors import Invalid, Problem, Unauthenticated
 from k2k.ops.authenticator import Authenticator, Principal, permit
 from k2k.ops.call import Call, Services
+from k2k.ops.limits import Allowance, Guard, OverLimit
+from k2k.ops.perform import perform
 from k2k.ops.permissions import Permission
-from k2k.ops.registry import Operation, Reply
+from k2k.ops.registry import Operation
 from k2k.ops.validation import parse_json, unknown, validate
 from k2k.web.problems import REQUEST_ID
 
@@ -23,15 +26,26 @@ FORM = "application/x-www-form-urlencoded"
 JSON = "application/json"
 
 
+ALLOWANCES: web.RequestKey[Sequence[Allowance]] = web.RequestKey("allowances", Sequence)
+KEPT_BY_ANYONE = {"Cache-Control": "public, no-cache", "Vary": "Authorization"}
+KEPT_BY_ONE = {"Cache-Control": "private, no-cache", "Vary": "Authorization"}
+
+
 def bind(
     app: web.Application,
     operations: Iterable[Operation],
     services: Services,
     authenticator: Authenticator,
+    guard: Guard,
+    *,
+    body_seconds: float,
 ) -> None:
-    """Add a route for each operation, with and without a trailing slash. Fixed words go before {placeholders}."""
+    """Add a route for each operation, with and without a trailing slash. Fixed words go before {placeholders}.
+
+    A body has `body_seconds` to arrive.
+    """
     for operation in sorted(operations, key=lambda operation: _literalness(operation.path)):
-        door = _Door(operation, services, authenticator)
+        door = _Door(operation, services, authenticator, guard, body_seconds)
         for path in (PREFIX + operation.path, PREFIX + operation.path + "/"):
             app.router.add_route(operation.method, path, door.handle)
 
@@ -43,28 +57,55 @@ def _literalness(path: str) -> list[bool]:
 class _Door:
     """One operation behind HTTP."""
 
-    def __init__(self, operation: Operation, services: Services, authenticator: Authenticator) -> None:
+    def __init__(
+        self,
+        operation: Operation,
+        services: Services,
+        authenticator: Authenticator,
+        guard: Guard,
+        body_seconds: float,
+    ) -> None:
         self._operation = operation
         self._services = services
         self._authenticator = authenticator
+        self._guard = guard
+        self._body_seconds = body_seconds
 
     async def handle(self, request: web.Request) -> web.Response:
         operation = self._operation
-        now = self._services.db.clock.now()
-        principal = await identify(request, operation.may, self._authenticator, self._services)
+        principal = await self._admit(request)
         call = Call(
             services=self._services,
             principal=principal,
             request_id=request[REQUEST_ID],
-            now=now,
+            now=self._services.db.clock.now(),
             # Header bytes that are no UTF-8 arrive as lone surrogates.
             device=request.headers.get("User-Agent", "")[:200].encode("utf-8", "replace").decode(),
         )
-        reply = await operation.handler(call, **await self._parts(request))
-        headers: Mapping[str, str] = {}
-        if isinstance(reply, Reply):
-            reply, headers = reply.value, reply.headers
-        return web.Response(body=operation.render(reply), status=operation.status, content_type=JSON, headers=headers)
+        answered = await perform(operation, call, await self._parts(request), request.headers.get("Idempotency-Key"))
+        response = web.Response(body=answered.body, status=answered.status, content_type=JSON, headers=answered.headers)
+        if operation.method == "GET" and operation.public:
+            for name, value in (KEPT_BY_ANYONE if principal is None else KEPT_BY_ONE).items():
+                response.headers.setdefault(name, value)
+        return response
+
+    async def _admit(self, request: web.Request) -> Principal | None:
+        """Who asks. Raises Limited, Unauthenticated, TokenExpired or Denied; what is refused was counted too."""
+        operation = self._operation
+        principal, refusal = None, None
+        try:
+            principal = await identify(request, operation.may, self._authenticator, self._services)
+        except Unauthenticated as error:
+            refusal = error
+        try:
+            request[ALLOWANCES] = await self._guard.admit(operation, principal, request.remote or "")
+        except OverLimit as error:
+            request[ALLOWANCES] = error.allowances
+            raise
+        if refusal is not None:
+            raise refusal
+        permit(principal, operation.may)
+        return principal
 
     async def _parts(self, request: web.Request) -> dict[str, BaseModel]:
         """Path, query and body as models; the faults of all three are told together."""
@@ -74,7 +115,7 @@ class _Door:
         raw: dict[str, Any] = {"path": dict(request.match_info)}
         raw["query"] = _grouped(request.query, models.get("query"))
         if "body" in models:
-            raw["body"] = await _body(request, self._operation)
+            raw["body"] = await self._body(request)
         if "query" not in models and raw["query"]:
             faults += [unknown(name, "query") for name in raw["query"]]
         for part, model in models.items():
@@ -90,19 +131,25 @@ class _Door:
             raise Invalid(problems=faults)
         return parts
 
+    async def _body(self, request: web.Request) -> Any:
+        """The body, parsed. Raises HTTPRequestTimeout if it does not arrive in time."""
+        try:
+            async with asyncio.timeout(self._body_seconds):
+                return await _body(request, self._operation)
+        except TimeoutError:
+            raise web.HTTPRequestTimeout from None
+
 
 async def identify(
     request: web.Request, may: Permission, authenticator: Authenticator, services: Services
 ) -> Principal | None:
-    """Whoever the bearer token speaks for. Raises Unauthenticated, TokenExpired or Denied."""
-    principal = None
-    if may is not Permission.sign_in and "Authorization" in request.headers:
-        scheme, _, token = request.headers["Authorization"].partition(" ")
-        if scheme.lower() != "bearer":
-            raise Unauthenticated("The Authorization header must be: Bearer <access token>")
-        principal = await authenticator.authenticate(token.strip(), services.db.clock.now())
-    permit(principal, may)
-    return principal
+    """Whoever the bearer token speaks for; None if there is no token. Raises Unauthenticated or TokenExpired."""
+    if may is Permission.sign_in or "Authorization" not in request.headers:
+        return None
+    scheme, _, token = request.headers["Authorization"].partition(" ")
+    if scheme.lower() != "bearer":
+        raise Unauthenticated("The Authorization header must be: Bearer <access token>")
+    return await authenticator.authenticate(token.strip(), services.db.clock.now())
 
 
 def _grouped(query: MultiMapping[str], model: type[BaseModel] | None) -> dict[str, Any]:

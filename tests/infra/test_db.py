@@ -23,6 +23,7 @@ from k2k.core.ids import Channel
 from k2k.core.settings import Settings
 from k2k.infra import embedded
 from k2k.infra.db import Db
+from k2k.infra.metrics import Metrics
 from k2k.infra.sql import Statement
 from k2k.infra.streams import Event, Numbered
 from k2k.infra.transaction import Reader, Tx
@@ -151,7 +152,7 @@ async def test_a_server_that_is_away_is_unavailable_within_the_deadline(
     nowhere: str, use: Callable[[Db], Awaitable[None]]
 ) -> None:
     async with asyncpg.create_pool(nowhere, min_size=0, max_size=2, timeout=DEADLINE) as pool:
-        outcome, seconds = await took(use(Db(pool, Clock(), deadline=DEADLINE)))
+        outcome, seconds = await took(use(Db(pool, Clock(), Metrics(), deadline=DEADLINE)))
     assert type(outcome) is Unavailable
     assert seconds < DEADLINE + ROOM
 
@@ -523,6 +524,7 @@ class Writes:
     """A set function whose calls can be counted, held back and made to fail."""
 
     def __init__(self, fail: Callable[[Sequence[str]], Exception | None]) -> None:
+        self.__name__ = "writes"
         self.calls: list[list[str]] = []
         self.fail = fail
         self.started = asyncio.Event()

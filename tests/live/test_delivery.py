@@ -231,8 +231,8 @@ async def test_a_message_that_nobody_understands_does_not_end_the_link(
                 seen.release()
 
         b.process.pubsub.arrived = counting
-        strange = [b"", b"\n", b"no head", b"e 1\n{}", b"e one t\n{}", b"\xff 1 t\n{}", b"e 1 t t\n{}", b"e\n1\nt\n{}"]
-        strange += [f"{live.epoch} 0 {SessionRevoked.type}\n{body}".encode() for body in ("{}", "[]", '{"data":1}', "")]
+        strange = [b"", b"\n", b"no head", b"e 1\n{}", b"e one t 1.0\n{}", b"\xff 1 t 1.0\n{}", b"e 1 t t\n{}", b"e\n1\nt\n{}"]
+        strange += [f"{live.epoch} 0 {SessionRevoked.type} 1.0\n{body}".encode() for body in ("{}", "[]", '{"data":1}', "")]
         for message in strange:
             await eventually(lambda: is_up(b))
             node.process.pubsub.publish(channel_of(person), message)
@@ -433,7 +433,7 @@ async def test_a_message_of_an_offset_that_does_not_exist_holds_nobody_up(
 ) -> None:
     person = await people.buyer()
     async with blind_node.live(person.token) as live:
-        nonsense = f"{live.epoch} 5000 test.told\n" + '{"data": "never happened"}'
+        nonsense = f"{live.epoch} 5000 test.told 1.0\n" + '{"data": "never happened"}'
         blind_node.process.pubsub.arrived(channel_of(person), nonsense.encode())
         await tell(node, person, 1, 2)
         await hear(live, 1, 2)
@@ -451,7 +451,7 @@ async def test_a_message_of_another_numbering_sends_the_client_to_fetch_its_stat
 ) -> None:
     person = await people.buyer()
     async with second_node.live(person.token) as live:
-        second_node.process.pubsub.arrived(channel_of(person), b'ffff.1 1 test.told\n{"data": 1}')
+        second_node.process.pubsub.arrived(channel_of(person), b'ffff.1 1 test.told 1.0\n{"data": 1}')
         assert await live.close_code() == 3010
     async with Live.open(second_node.api.base) as again:
         await again.connect(person.token, since=("ffff.1", 1), channel=channel_of(person))

@@ -46,7 +46,7 @@ class Things(RootModel[list[ThingBody]]):
 
 def declare(handler: Handler, path: str = "/things", **more: Any) -> Operation:
     routes = Routes("things")
-    routes.declare("POST", path, **{"may": Permission.read_market, **more})(handler)
+    routes.declare("POST", path, **{"may": Permission.own_account, **more})(handler)
     (operation,) = routes.operations
     return operation
 

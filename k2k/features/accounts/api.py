@@ -16,43 +16,61 @@ from k2k.features.accounts.models import (
 )
 from k2k.features.accounts.passwords import Passwords
 from k2k.features.accounts.tokens import Tokens
+from k2k.infra.limits import Rate
 from k2k.infra.mail import Mail
 from k2k.ops.call import Call
 from k2k.ops.permissions import Permission
-from k2k.ops.registry import Json, Reply, Routes
+from k2k.ops.registry import Json, Repeats, Reply, Routes
 
 routes = Routes("auth")
 
+# Generous, for whole cities share an address.
+SIGN_IN_RATE = Rate(60, seconds=60)
+REGISTER_RATE = Rate(30, seconds=60)
 # Tokens belong to one client: no cache on the way may keep them (RFC 6749 section 5.1).
 NO_STORE = {"Cache-Control": "no-store"}
 
 
-@routes.post("/auth/register", may=Permission.sign_in, status=202, raises=(SignInBusy,))
+@routes.post(
+    "/auth/register",
+    may=Permission.sign_in,
+    status=202,
+    repeats=Repeats.freely,
+    rate=REGISTER_RATE,
+    raises=(SignInBusy,),
+)
 async def register(call: Call, body: Registration) -> Notice:
     """Open an account. The answer is the same whether the address is new or taken; its owner gets mail."""
-    await service.register(call.db, call.use(Passwords), call.use(Mail), body)  # type: ignore[type-abstract]
+    await service.register(call.services.db, call.use(Passwords), call.use(Mail), body)  # type: ignore[type-abstract]
     return Notice(message="Check your mail: it says how to go on")
 
 
-@routes.post("/auth/login", may=Permission.sign_in, form=PasswordForm, raises=(WrongCredentials, SignInBusy))
+@routes.post(
+    "/auth/login",
+    may=Permission.sign_in,
+    form=PasswordForm,
+    repeats=Repeats.freely,
+    rate=SIGN_IN_RATE,
+    raises=(WrongCredentials, SignInBusy),
+)
 async def login(call: Call, body: Credentials) -> Reply[TokenPair]:
     """Sign in with JSON (email, password) or the OAuth2 password form (username, password)."""
-    pair = await service.sign_in(call.db, call.use(Passwords), call.use(Tokens), body, call.device, call.now)
+    pair = await service.sign_in(call.services.db, call.use(Passwords), call.use(Tokens), body, call.device, call.now)
     return Reply(pair, NO_STORE)
 
 
-@routes.post("/auth/refresh", may=Permission.sign_in, raises=(RefreshRefused,))
+@routes.post("/auth/refresh", may=Permission.sign_in, repeats=Repeats.freely, raises=(RefreshRefused,))
 async def refresh(call: Call, body: Refresh) -> Reply[TokenPair]:
     """Trade a refresh token for the next pair. Each works once; a second use ends the sign-in."""
-    return Reply(await service.refresh(call.db, call.use(Tokens), body.refresh_token, call.now), NO_STORE)
+    return Reply(await service.refresh(call.services.db, call.use(Tokens), body.refresh_token, call.now), NO_STORE)
 
 
-@routes.post("/auth/logout", may=Permission.own_account)
+@routes.post("/auth/logout", may=Permission.own_account, repeats=Repeats.freely)
 async def logout(call: Call) -> Notice:
     """End this sign-in: its tokens stop working and its sockets are closed."""
-    async with call.db.transaction() as tx:
+    async with call.transaction() as tx:
         await service.revoke(tx, call.user.sign_in_id, "signed-out")
-    call.use(SignInAuthenticator).forget(call.user.sign_in_id)
+        tx.afterwards.append(lambda: call.use(SignInAuthenticator).forget(call.user.sign_in_id))
     return Notice(message="Signed out")
 
 

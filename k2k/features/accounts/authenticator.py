@@ -33,7 +33,9 @@ class SignInAuthenticator:
     def __init__(self, db: Db, tokens: Tokens) -> None:
         self._db = db
         self._tokens = tokens
-        self._lookups: Batch[SignInId, SignInState | None] = Batch(self._look_up)
+        self._lookups: Batch[SignInId, SignInState | None] = Batch(
+            self._look_up, observe=db.metrics.batches.labels("sign-ins").observe
+        )
         self._kept: OrderedDict[SignInId, tuple[float, asyncio.Task[SignInState | None]]] = OrderedDict()
 
     async def authenticate(self, token: str, now: datetime) -> Principal:

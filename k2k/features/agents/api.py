@@ -39,24 +39,24 @@ async def get_agent(call: Call, path: AgentPath) -> Json[Agent]:
 @routes.post("/agents/profile", may=Permission.own_account, status=201, raises=(ProfileExists, LicenseTaken))
 async def open_profile(call: Call, body: ProfileDraft) -> Reply[Json[Agent]]:
     """Become an agent: publish a profile. Each person has one."""
-    async with call.db.transaction() as tx:
+    async with call.transaction() as tx:
         agent, profile = await service.open_profile(tx, call.user.id, body)
-    # The next call on this sign-in may already do what agents may.
-    call.use(SignInAuthenticator).forget(call.user.sign_in_id)
+        # The next call on this sign-in may already do what agents may.
+        tx.afterwards.append(lambda: call.use(SignInAuthenticator).forget(call.user.sign_in_id))
     return Reply(profile, {"Location": f"{PREFIX}/agents/{agent}"})
 
 
 @routes.put("/agents/profile", may=Permission.be_agent, raises=(AgentNotFound, LicenseTaken))
 async def change_profile(call: Call, body: ProfileChange) -> Json[Agent]:
     """Change one's own profile: only what is sent, null clears."""
-    async with call.db.transaction() as tx:
+    async with call.transaction() as tx:
         return await service.change_profile(tx, call.user.id, body)
 
 
 @routes.post("/agencies", may=Permission.be_agent, status=201, raises=(AgentNotFound, AlreadyInAgency, LicenseTaken))
 async def found_agency(call: Call, body: AgencyDraft) -> Reply[Json[Agency]]:
     """Found an agency and become its owner."""
-    async with call.db.transaction() as tx:
+    async with call.transaction() as tx:
         agency = await service.found_agency(tx, call.user.id, body)
         founded = await service.get_agency(tx, agency)
     return Reply(founded, {"Location": f"{PREFIX}/agencies/{agency}"})

@@ -43,5 +43,5 @@ async def list_messages(call: Call, query: MessagesQuery) -> Json[list[Message]]
 async def send_message(call: Call, body: SendWish) -> SentMessage:
     """Say something. The same client_id again answers the same message and says nothing twice."""
     send = Send(body.conversation_id, call.user.id, body.client_id, body.message)
-    sent = await call.db.together(service.send_many, send)
+    sent = await call.together(service.send_many, send)
     return sent.answer()

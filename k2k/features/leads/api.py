@@ -7,7 +7,7 @@ from k2k.features.leads.errors import LeadNotFound, LeadTaken
 from k2k.features.leads.models import Claim, DeskQuery, Lead, LeadPath
 from k2k.ops.call import Call
 from k2k.ops.permissions import Permission
-from k2k.ops.registry import Json, Routes
+from k2k.ops.registry import Json, Repeats, Routes
 
 routes = Routes("leads")
 
@@ -24,7 +24,13 @@ async def get_lead(call: Call, path: LeadPath) -> Json[Lead]:
     return await service.get_lead(call.db, path.lead_id, call.user.id)
 
 
-@routes.post("/leads/{lead_id}/claim", may=Permission.claim_leads, rpc="lead.claim", raises=(LeadNotFound, LeadTaken))
+@routes.post(
+    "/leads/{lead_id}/claim",
+    may=Permission.claim_leads,
+    rpc="lead.claim",
+    repeats=Repeats.freely,
+    raises=(LeadNotFound, LeadTaken),
+)
 async def claim_lead(call: Call, path: LeadPath) -> Json[Lead]:
     """Claim an offered lead; exactly one agent wins. Claiming one's own again answers the same."""
-    return await call.db.together(service.claim_many, Claim(path.lead_id, call.user.id))
+    return await call.together(service.claim_many, Claim(path.lead_id, call.user.id))

@@ -31,7 +31,7 @@ async def get_property(call: Call, path: PropertyPath) -> Json[Property]:
 @routes.post("/properties", may=Permission.offer_listings, status=201, rpc="property.publish")
 async def publish_property(call: Call, body: PropertyDraft) -> Reply[Json[Property]]:
     """Offer a property. It is public at once."""
-    async with call.db.transaction() as tx:
+    async with call.transaction() as tx:
         listing, published = await service.publish_property(tx, call.user.id, body, call.now)
     return Reply(published, {"Location": f"{PREFIX}/properties/{listing}"})
 
@@ -39,13 +39,13 @@ async def publish_property(call: Call, body: PropertyDraft) -> Reply[Json[Proper
 @routes.put("/properties/{property_id}", may=Permission.offer_listings, raises=(PropertyNotFound,))
 async def change_property(call: Call, path: PropertyPath, body: PropertyChange) -> Json[Property]:
     """Change one's own property: only what is sent, null clears."""
-    async with call.db.transaction() as tx:
+    async with call.transaction() as tx:
         return await service.change_property(tx, path.property_id, call.user.id, body, call.now)
 
 
 @routes.delete("/properties/{property_id}", may=Permission.offer_listings, raises=(PropertyNotFound,))
 async def delete_property(call: Call, path: PropertyPath) -> Notice:
     """Take one's own property off the market for good."""
-    async with call.db.transaction() as tx:
+    async with call.transaction() as tx:
         await service.delete_property(tx, path.property_id, call.user.id, call.now)
     return Notice(message="Property deleted successfully")

@@ -1,0 +1,81 @@
+"""What one process counts and measures, for Prometheus. Every series of its own is named here, once."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client.gc_collector import GCCollector
+from prometheus_client.platform_collector import PlatformCollector
+from prometheus_client.process_collector import ProcessCollector
+
+CONTENT_TYPE = "text/plain; version=0.0.4; charset=utf-8"
+SECONDS = (0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+COUNTS = (1, 2, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
+LOOP_SECONDS = 0.5
+
+
+class Metrics:
+    """One process's metrics, on a registry of their own: several processes may live in one test."""
+
+    def __init__(self) -> None:
+        self.registry = registry = CollectorRegistry()
+        ProcessCollector(registry=registry)
+        PlatformCollector(registry=registry)
+        GCCollector(registry=registry)
+        self.requests = Histogram(
+            "k2k_request_seconds", "REST requests", ("method", "route", "status"), buckets=SECONDS, registry=registry
+        )
+        self.rpcs = Histogram(
+            "k2k_rpc_seconds", "Calls over sockets", ("rpc", "outcome"), buckets=SECONDS, registry=registry
+        )
+        self.deliveries = Histogram(
+            "k2k_commit_to_socket_seconds",
+            "From COMMIT until the event is in the queues of the sockets; by redis or within the process",
+            ("by",),
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.socket_waits = Histogram(
+            "k2k_socket_wait_seconds",
+            "From a frame's queueing until its socket took it",
+            buckets=SECONDS,
+            registry=registry,
+        )
+        self.batches = Histogram(
+            "k2k_batch_items", "Items that went together", ("batch",), buckets=COUNTS, registry=registry
+        )
+        self.pool_waits = Histogram(
+            "k2k_pool_wait_seconds", "Waiting for a database connection", buckets=SECONDS, registry=registry
+        )
+        self.tails = Histogram(
+            "k2k_tail_seconds", "Asking the database what was not announced", buckets=SECONDS, registry=registry
+        )
+        self.filled = Counter(
+            "k2k_events_filled", "Events read from the database because no announcement came", registry=registry
+        )
+        self.cuts = Counter("k2k_sockets_cut", "Sockets closed by the server", ("code",), registry=registry)
+        self.limited = Counter("k2k_limited", "Calls refused by a rate limit", ("policy",), registry=registry)
+        self.jobs = Histogram(
+            "k2k_job_seconds", "Runs of background jobs", ("job", "outcome"), buckets=SECONDS, registry=registry
+        )
+        self.loop_lag = Histogram(
+            "k2k_loop_lag_seconds", "How late the event loop wakes up", buckets=SECONDS, registry=registry
+        )
+
+    def watch(self, name: str, help_: str, value: Callable[[], float]) -> None:
+        """Expose `k2k_<name>`, read from `value` at each scrape."""
+        Gauge(f"k2k_{name}", help_, registry=self.registry).set_function(value)
+
+    def text(self) -> bytes:
+        """Everything, in Prometheus's text format."""
+        return generate_latest(self.registry)
+
+    async def watch_loop(self) -> None:
+        """Measure the loop's lag until cancelled."""
+        loop = asyncio.get_running_loop()
+        while True:
+            due = loop.time() + LOOP_SECONDS
+            await asyncio.sleep(LOOP_SECONDS)
+            self.loop_lag.observe(max(0.0, loop.time() - due))

@@ -1,0 +1,80 @@
+"""How much one person, one address and one operation may be asked for: a policy over the counting in `infra`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from ipaddress import IPv6Address, ip_address, ip_network
+
+from k2k.core.errors import Limited
+from k2k.core.settings import LimitsSettings
+from k2k.infra.limits import Limits, Rate, Standing
+from k2k.infra.metrics import Metrics
+from k2k.ops.authenticator import Principal
+from k2k.ops.registry import Operation
+
+MINUTE = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class Allowance:
+    """What is left of a limit after a call. `policy` names the limit: user, address, or the operation."""
+
+    policy: str
+    standing: Standing
+
+
+class Guard:
+    """Admits calls, the same at both doors.
+
+    A signed-in person is limited as a person, wherever they are: whole cities share an address. Everybody else is
+    limited by address, and so is whoever brings a token that does not hold. Operations may have a rate of their own.
+    """
+
+    def __init__(self, limits: Limits, settings: LimitsSettings, metrics: Metrics) -> None:
+        self._limits = limits
+        self._refused = metrics.limited
+        self._enabled = settings.enabled
+        self._user = Rate(settings.user_per_minute, MINUTE)
+        self._address = Rate(settings.address_per_minute, MINUTE)
+
+    async def admit(self, operation: Operation, principal: Principal | None, address: str) -> Sequence[Allowance]:
+        """Count the call. Raises Limited, with `retry_after`, where it is one too many; refused calls count as well."""
+        if not self._enabled:
+            return ()
+        policy, rate, who = (
+            ("user", self._user, f"user:{principal.id}")
+            if principal is not None
+            else ("address", self._address, f"address:{network_of(address)}")
+        )
+        allowances = [Allowance(policy, await self._limits.take(who, rate))]
+        if operation.rate is not None and allowances[0].standing.granted:
+            standing = await self._limits.take(f"{operation.name}:{who}", operation.rate)
+            allowances.append(Allowance(operation.name, standing))
+        for allowance in allowances:
+            if not allowance.standing.granted:
+                self._refused.labels(allowance.policy).inc()
+                raise OverLimit(allowances)
+        return allowances
+
+
+class OverLimit(Limited):
+    """One call too many. `allowances` are for the headers."""
+
+    def __init__(self, allowances: Sequence[Allowance]) -> None:
+        refused = next(allowance for allowance in allowances if not allowance.standing.granted)
+        wait = refused.standing.retry_after
+        super().__init__(f"Too many requests ({refused.policy}): try again in {wait} s")
+        self.retry_after = wait
+        self.allowances = allowances
+
+
+def network_of(address: str) -> str:
+    """What counts as one address: an IPv6 customer has a whole /64 to choose from."""
+    try:
+        found = ip_address(address)
+    except ValueError:
+        return address
+    if isinstance(found, IPv6Address):
+        return str(found.ipv4_mapped) if found.ipv4_mapped else str(ip_network((found, 64), strict=False))
+    return str(found)

@@ -1,0 +1,44 @@
+"""Who the client is when a reverse proxy stands before us."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from ipaddress import IPv4Network, IPv6Network, ip_address
+
+from aiohttp import web
+from aiohttp.typedefs import Handler, Middleware
+
+Network = IPv4Network | IPv6Network
+
+
+def behind(proxies: Sequence[Network]) -> Middleware:
+    """Makes `request.remote` and `request.scheme` those of the client, as trusted proxies tell them.
+
+    Only a peer in one of the networks `proxies` is believed. X-Forwarded-For is read from its end: each proxy adds the
+    address it heard from, so the first one that is no proxy of ours is the client; what stands before it is hearsay.
+    """
+
+    @web.middleware
+    async def believe(request: web.Request, handler: Handler) -> web.StreamResponse:
+        if request.remote is None or not _within(request.remote, proxies):
+            return await handler(request)
+        told = [part.strip() for line in request.headers.getall("X-Forwarded-For", ()) for part in line.split(",")]
+        client = next((address for address in reversed(told) if not _within(address, proxies)), request.remote)
+        scheme = request.headers.get("X-Forwarded-Proto", request.scheme)
+        if not _is_address(client) or scheme not in ("http", "https"):
+            return await handler(request)
+        return await handler(request.clone(remote=client, scheme=scheme))
+
+    return believe
+
+
+def _within(text: str, networks: Sequence[Network]) -> bool:
+    return _is_address(text) and any(ip_address(text) in network for network in networks)
+
+
+def _is_address(text: str) -> bool:
+    try:
+        ip_address(text)
+    except ValueError:
+        return False
+    return True

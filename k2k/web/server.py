@@ -1,0 +1,90 @@
+"""Below the routes: how connections are accepted, how long one may be stuck, and what broken HTTP is answered.
+
+Slow headers and idle connections end by aiohttp's keep-alive time, slow bodies by the deadline in `routes`. A client
+that takes nothing of its answer, or is gone without a word, is ended by the kernel: data it does not acknowledge for
+`UNACKNOWLEDGED_SECONDS` ends the connection (TCP_USER_TIMEOUT, RFC 5482), for answers and sockets alike.
+"""
+
+from __future__ import annotations
+
+import socket
+from uuid import uuid4
+
+import structlog
+from aiohttp import web
+from aiohttp.web_protocol import RequestHandler
+from aiohttp.web_request import BaseRequest
+
+from k2k.core.errors import Internal
+from k2k.core.settings import ServerSettings
+from k2k.web.headers import SECURITY
+from k2k.web.problems import BadRequest, answer
+
+log = structlog.get_logger()
+
+UNACKNOWLEDGED_SECONDS = 20
+KEEPALIVE_SECONDS = 15.0
+LINGERING_SECONDS = 5.0
+
+
+class Runner(web.AppRunner):
+    """Serves an application as it should be served: with deadlines and without saying what it runs on."""
+
+    def __init__(self, app: web.Application, settings: ServerSettings) -> None:
+        super().__init__(
+            app,
+            access_log=None,
+            keepalive_timeout=KEEPALIVE_SECONDS,
+            lingering_time=LINGERING_SECONDS,
+            shutdown_timeout=settings.shutdown_seconds,
+            max_headers=64,
+        )
+
+    async def _make_server(self) -> web.Server:
+        server = await super()._make_server()
+        server.__class__ = _Server  # aiohttp offers no other way to name the connection's class
+        return server
+
+
+class _Connection(RequestHandler):
+    __slots__ = ()
+
+    def handle_error(
+        self,
+        request: BaseRequest,
+        status: int = 500,
+        exc: BaseException | None = None,
+        message: str | None = None,
+    ) -> web.StreamResponse:
+        """What could not even be parsed, as a problem document; aiohttp would quote the request in plain text."""
+        if request.writer.output_size > 0:
+            raise ConnectionError("the answer has begun: there is no way to take it back")
+        request_id = uuid4().hex
+        if status < 500:
+            log.info("broken http", error=repr(exc)[:200], request_id=request_id)
+        else:
+            log.error("unforeseen", exc_info=exc, request_id=request_id)
+        response = answer(BadRequest() if status < 500 else Internal(), status, request_id)
+        response.headers.update(SECURITY)
+        response.force_close()
+        return response
+
+
+class _Server(web.Server):
+    def __call__(self) -> RequestHandler:
+        return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+def listening_socket(host: str, port: int) -> socket.socket:
+    """A bound socket whose connections end when their peer acknowledges nothing. Raises OSError."""
+    family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+    bound = socket.socket(family, kind, protocol)
+    try:
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000)
+        bound.bind(address)
+    except BaseException:
+        bound.close()
+        raise
+    return bound
