@@ -151,7 +151,7 @@ def _bodies(operation: Operation, schemas: Schemas) -> dict[str, Any]:
 
 def _answer(status: int, schema: Schema, headers: Iterable[str] = ()) -> dict[str, Any]:
     return {
-        "description": HTTPStatus(status).phrase,
+        "description": HTTPStatus(status).phrase,  # the same in every Python for what operations succeed with
         "headers": _headers((*about.ALL_ANSWERS, *headers)),
         "content": {JSON: {"schema": schema}},
     }

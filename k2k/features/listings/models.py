@@ -25,7 +25,7 @@ class ListingType(StrEnum):
     rent = "rent"
 
 
-class Status(StrEnum):
+class ListingStatus(StrEnum):
     """Where a listing stands. Only an active one is public."""
 
     draft = "draft"
@@ -156,7 +156,7 @@ class Property(Answer):
     listing_type: ListingType
     price: Price
     currency: Currency
-    status: Status
+    status: ListingStatus
     bedrooms: int | None
     bathrooms: int | None
     square_meters: float | None
@@ -182,7 +182,7 @@ class Offer:
     owner_id: UserId
     agency_id: AgencyId | None
     kind: ListingKind
-    status: Status
+    status: ListingStatus
     price: Decimal
     currency: Currency
     city: str
