@@ -6,7 +6,7 @@ it again.
 
 from __future__ import annotations
 
-from k2k.core.errors import Conflict
+from k2k.core.errors import Conflict, IdempotencyMismatch
 from k2k.core.ids import ConversationId, LeadId, ListingId, UserId
 from k2k.features.agents import service as agents
 from k2k.features.chat import service as chat
@@ -55,7 +55,7 @@ class Enquiry(Answer):
     may=Permission.enquire,
     rpc="enquiry.open",
     status=201,
-    raises=(ListingNotFound, OwnListing),
+    raises=(ListingNotFound, OwnListing, IdempotencyMismatch),
 )
 async def open_enquiry(call: Call, path: ListingPath, body: EnquiryWish) -> Enquiry:
     """Ask about a listing. The same client_id again answers the same enquiry."""

@@ -79,7 +79,9 @@ SquareMeters = Annotated[
     Field(gt=0, max_digits=10, decimal_places=2, allow_inf_nan=False),
     BeforeValidator(from_number),
     PlainSerializer(float, return_type=float, when_used="json"),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
+    WithJsonSchema(
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 10**8, "description": "At most two decimals"}
+    ),
 ]
 Rooms = Annotated[int, Field(ge=0, le=100)]
 YearBuilt = Annotated[int, Field(ge=1800, le=2100)]
