@@ -14,7 +14,7 @@ from k2k.ops.registry import Operation
 from k2k.web import error_pages, openapi
 from k2k.web.routes import JSON, PREFIX
 
-HTML = "text/html"
+HTML = "text/html; charset=utf-8"
 
 
 def bind(app: web.Application, operations: Sequence[Operation]) -> None:
@@ -44,7 +44,7 @@ def _serve(
         if any(known.value in (tag, "*") for known in request.if_none_match or ()):
             response = web.Response(status=304, headers=said)
         else:
-            response = web.Response(body=body, content_type=content_type, charset="utf-8", headers=said)
+            response = web.Response(body=body, headers=said | {"Content-Type": content_type})
         response.etag = tag
         return response
 

@@ -121,7 +121,7 @@ h1 { line-height: 1.2 }
 h2 { margin: 0; font: 600 1.15rem ui-monospace, monospace; overflow-wrap: anywhere }
 a { color: var(--mark); text-decoration: none }
 a:hover, a:focus { text-decoration: underline }
-nav ul { columns: 13rem; padding: 0; list-style: none; font: .9rem/1.9 ui-monospace, monospace }
+nav ul { columns: 10rem; padding: 0; list-style: none; font: .8rem/2.1 ui-monospace, monospace }
 article { border-top: 1px solid var(--line); padding: 1.25rem 0 .25rem; scroll-margin-top: .5rem }
 article:target { box-shadow: -.75rem 0 0 var(--paper), -1rem 0 0 var(--mark) }
 article p { margin: .6rem 0 }

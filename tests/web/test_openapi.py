@@ -70,7 +70,8 @@ def test_an_operation_is_described(operation: Operation) -> None:
     fields = [
         name for part in ("path", "query") if part in operation.models for name in operation.models[part].model_fields
     ]
-    assert [parameter["name"] for parameter in told.get("parameters", [])] == fields
+    parameters = [one["name"] for one in told.get("parameters", []) if one["in"] in ("path", "query")]
+    assert parameters == fields
     assert told["tags"][0] in {tag["name"] for tag in DOCUMENT["tags"] if tag["description"]}
 
 
