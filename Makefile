@@ -3,7 +3,8 @@
 #   make test    every check and test on servers of its own
 #   make check   the checks without the tests
 #   make bench   the speed measurements
-.PHONY: run test check bench requirements
+#   make openapi docs/openapi.json and docs/errors.md anew, after an operation or an error has changed
+.PHONY: run test check bench openapi requirements
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -24,6 +25,9 @@ check: .venv/dev
 
 bench: .venv/dev
 	$(BIN)/python -m bench.first
+
+openapi: .venv/runtime
+	$(BIN)/python run.py openapi
 
 # The exact versions of everything, with hashes, from the short lists a person edits.
 requirements: .venv/dev

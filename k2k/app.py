@@ -39,7 +39,7 @@ from k2k.live.session import Session
 from k2k.live.socket import SocketDoor
 from k2k.ops.call import Services
 from k2k.ops.limits import Guard
-from k2k.web import health, routes
+from k2k.web import documents, health, routes
 from k2k.web.headers import finish, preflights
 from k2k.web.middleware import access, economical
 from k2k.web.problems import problems
@@ -117,6 +117,7 @@ async def build(settings: Settings) -> Process:
         needed=frozenset({"database", "migrations"}),
         prefixes=("", routes.PREFIX),
     )
+    documents.bind(app, OPERATIONS)
     sockets.bind(app)
 
     async def running(_app: web.Application) -> AsyncIterator[None]:

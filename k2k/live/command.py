@@ -120,7 +120,7 @@ class Commands:
     async def _admit(self, operation: Operation, principal: Principal, address: str) -> Principal:
         """The person as of now. Raises Limited, Unauthenticated, TokenExpired or Denied."""
         principal = await self.authenticator.check(principal, self.services.db.clock.now())
-        await self.guard.admit(operation, principal, address)
+        self.guard.enforce(await self.guard.count(operation, principal, address))
         permit(principal, operation.may)
         return principal
 

@@ -38,8 +38,8 @@ class Guard:
         self._user = Rate(settings.user_per_minute, MINUTE)
         self._address = Rate(settings.address_per_minute, MINUTE)
 
-    async def admit(self, operation: Operation, principal: Principal | None, address: str) -> Sequence[Allowance]:
-        """Count the call. Raises Limited, with `retry_after`, where it is one too many; refused calls count as well."""
+    async def count(self, operation: Operation, principal: Principal | None, address: str) -> Sequence[Allowance]:
+        """Count the call, refused or not, and say where every limit on it stands."""
         if not self._enabled:
             return ()
         policy, rate, who = (
@@ -51,22 +51,16 @@ class Guard:
         if operation.rate is not None and allowances[0].standing.granted:
             standing = await self._limits.take(f"{operation.name}:{who}", operation.rate)
             allowances.append(Allowance(operation.name, standing))
+        return allowances
+
+    def enforce(self, allowances: Sequence[Allowance]) -> None:
+        """Raise Limited, with `retry_after`, if the call was one too many for any of them."""
         for allowance in allowances:
             if not allowance.standing.granted:
                 self._refused.labels(allowance.policy).inc()
-                raise OverLimit(allowances)
-        return allowances
-
-
-class OverLimit(Limited):
-    """One call too many. `allowances` are for the headers."""
-
-    def __init__(self, allowances: Sequence[Allowance]) -> None:
-        refused = next(allowance for allowance in allowances if not allowance.standing.granted)
-        wait = refused.standing.retry_after
-        super().__init__(f"Too many requests ({refused.policy}): try again in {wait} s")
-        self.retry_after = wait
-        self.allowances = allowances
+                refusal = Limited()
+                refusal.retry_after = allowance.standing.retry_after
+                raise refusal
 
 
 def network_of(address: str) -> str:

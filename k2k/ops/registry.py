@@ -71,6 +71,8 @@ class Operation:
     repeats: Repeats
     rate: Rate | None
     """How often one person, or one address where nobody is signed in, may call it; besides the limits for all calls."""
+    headers: tuple[str, ...] = ()
+    """The names of what a Reply adds to the answer's HTTP headers, for documents and tests."""
 
     @property
     def name(self) -> str:
@@ -137,12 +139,13 @@ class Routes:
         form: type[BaseModel] | None = None,
         repeats: Repeats | None = None,
         rate: Rate | None = None,
+        headers: Iterable[str] = (),
     ) -> Callable[[Handler], Handler]:
         """Make the decorated handler an operation.
 
         `may` is the permission it needs, `rpc` its name on a socket (none: HTTP only), `status` that of success,
-        `raises` the errors of its own, beyond those every operation may answer. Reads repeat freely, writes by the
-        client_id in their body or else by key, unless `repeats` says otherwise.
+        `raises` the errors of its own, beyond those every operation may answer, `headers` what its Reply adds. Reads
+        repeat freely, writes by the client_id in their body or else by key, unless `repeats` says otherwise.
         """
 
         def register(handler: Handler) -> Handler:
@@ -162,6 +165,7 @@ class Routes:
                 form=form,
                 repeats=repeats or _repeats(method, models.get("body")),
                 rate=rate,
+                headers=tuple(headers),
             )
             _check(operation)
             self.operations.append(operation)

@@ -16,7 +16,7 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 
 class BadRequest(Invalid):
-    """HTTP itself was broken."""
+    """HTTP itself was broken: the body ended early, or is not in the encoding it claims."""
 
     code = "bad-request"
     number = 1020
@@ -40,7 +40,7 @@ class MethodNotAllowed(Invalid):
 
 
 class TooLarge(Invalid):
-    """The body is over the limit in the settings."""
+    """The body is over the limit. Files do not go through here."""
 
     code = "too-large"
     number = 1023
@@ -63,7 +63,8 @@ class RequestTimeout(Invalid):
     title = "The body took too long to arrive"
 
 
-_REFUSALS: dict[int, type[DomainError]] = {
+REFUSALS: dict[int, type[DomainError]] = {
+    400: BadRequest,
     404: NoSuchRoute,
     405: MethodNotAllowed,
     408: RequestTimeout,
@@ -81,7 +82,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
     except DomainError as error:
         return answer(error, status_of(error), request_id)
     except web.HTTPException as refusal:
-        response = answer(_REFUSALS.get(refusal.status, BadRequest)(), refusal.status, request_id)
+        response = answer(REFUSALS.get(refusal.status, BadRequest)(), refusal.status, request_id)
         if "Allow" in refusal.headers:
             response.headers["Allow"] = refusal.headers["Allow"]
         if refusal.status == 408:

@@ -14,7 +14,7 @@ from pydantic import BaseModel
 from k2k.core.errors import Invalid, Problem, Unauthenticated
 from k2k.ops.authenticator import Authenticator, Principal, permit
 from k2k.ops.call import Call, Services
-from k2k.ops.limits import Allowance, Guard, OverLimit
+from k2k.ops.limits import Allowance, Guard
 from k2k.ops.perform import perform
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Operation
@@ -48,6 +48,11 @@ def bind(
         door = _Door(operation, services, authenticator, guard, body_seconds)
         for path in (PREFIX + operation.path, PREFIX + operation.path + "/"):
             app.router.add_route(operation.method, path, door.handle)
+
+
+def may_be_kept(operation: Operation) -> bool:
+    """Whether a client may keep the answer, if it asks each time whether it is still right (ETag)."""
+    return operation.method == "GET" and operation.public
 
 
 def _literalness(path: str) -> list[bool]:
@@ -84,7 +89,7 @@ class _Door:
         )
         answered = await perform(operation, call, await self._parts(request), request.headers.get("Idempotency-Key"))
         response = web.Response(body=answered.body, status=answered.status, content_type=JSON, headers=answered.headers)
-        if operation.method == "GET" and operation.public:
+        if may_be_kept(operation):
             for name, value in (KEPT_BY_ANYONE if principal is None else KEPT_BY_ONE).items():
                 response.headers.setdefault(name, value)
         return response
@@ -97,11 +102,8 @@ class _Door:
             principal = await identify(request, operation.may, self._authenticator, self._services)
         except Unauthenticated as error:
             refusal = error
-        try:
-            request[ALLOWANCES] = await self._guard.admit(operation, principal, request.remote or "")
-        except OverLimit as error:
-            request[ALLOWANCES] = error.allowances
-            raise
+        request[ALLOWANCES] = allowances = await self._guard.count(operation, principal, request.remote or "")
+        self._guard.enforce(allowances)
         if refusal is not None:
             raise refusal
         permit(principal, operation.may)

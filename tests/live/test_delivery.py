@@ -231,8 +231,19 @@ async def test_a_message_that_nobody_understands_does_not_end_the_link(
                 seen.release()
 
         b.process.pubsub.arrived = counting
-        strange = [b"", b"\n", b"no head", b"e 1\n{}", b"e one t 1.0\n{}", b"\xff 1 t 1.0\n{}", b"e 1 t t\n{}", b"e\n1\nt\n{}"]
-        strange += [f"{live.epoch} 0 {SessionRevoked.type} 1.0\n{body}".encode() for body in ("{}", "[]", '{"data":1}', "")]
+        strange = [
+            b"",
+            b"\n",
+            b"no head",
+            b"e 1\n{}",
+            b"e one t 1.0\n{}",
+            b"\xff 1 t 1.0\n{}",
+            b"e 1 t t\n{}",
+            b"e\n1\nt\n{}",
+        ]
+        strange += [
+            f"{live.epoch} 0 {SessionRevoked.type} 1.0\n{body}".encode() for body in ("{}", "[]", '{"data":1}', "")
+        ]
         for message in strange:
             await eventually(lambda: is_up(b))
             node.process.pubsub.publish(channel_of(person), message)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from k2k.core.errors import NotFound
 from k2k.features.accounts import service
 from k2k.features.accounts.authenticator import SignInAuthenticator
 from k2k.features.accounts.errors import RefreshRefused, SignInBusy, WrongCredentials
@@ -20,15 +21,13 @@ from k2k.infra.limits import Rate
 from k2k.infra.mail import Mail
 from k2k.ops.call import Call
 from k2k.ops.permissions import Permission
-from k2k.ops.registry import Json, Repeats, Reply, Routes
+from k2k.ops.registry import Json, Repeats, Routes
 
 routes = Routes("auth")
 
 # Generous, for whole cities share an address.
 SIGN_IN_RATE = Rate(60, seconds=60)
 REGISTER_RATE = Rate(30, seconds=60)
-# Tokens belong to one client: no cache on the way may keep them (RFC 6749 section 5.1).
-NO_STORE = {"Cache-Control": "no-store"}
 
 
 @routes.post(
@@ -53,16 +52,15 @@ async def register(call: Call, body: Registration) -> Notice:
     rate=SIGN_IN_RATE,
     raises=(WrongCredentials, SignInBusy),
 )
-async def login(call: Call, body: Credentials) -> Reply[TokenPair]:
+async def login(call: Call, body: Credentials) -> TokenPair:
     """Sign in with JSON (email, password) or the OAuth2 password form (username, password)."""
-    pair = await service.sign_in(call.services.db, call.use(Passwords), call.use(Tokens), body, call.device, call.now)
-    return Reply(pair, NO_STORE)
+    return await service.sign_in(call.services.db, call.use(Passwords), call.use(Tokens), body, call.device, call.now)
 
 
 @routes.post("/auth/refresh", may=Permission.sign_in, repeats=Repeats.freely, raises=(RefreshRefused,))
-async def refresh(call: Call, body: Refresh) -> Reply[TokenPair]:
+async def refresh(call: Call, body: Refresh) -> TokenPair:
     """Trade a refresh token for the next pair. Each works once; a second use ends the sign-in."""
-    return Reply(await service.refresh(call.services.db, call.use(Tokens), body.refresh_token, call.now), NO_STORE)
+    return await service.refresh(call.services.db, call.use(Tokens), body.refresh_token, call.now)
 
 
 @routes.post("/auth/logout", may=Permission.own_account, repeats=Repeats.freely)
@@ -74,7 +72,7 @@ async def logout(call: Call) -> Notice:
     return Notice(message="Signed out")
 
 
-@routes.get("/auth/me", may=Permission.own_account, rpc="me.get")
+@routes.get("/auth/me", may=Permission.own_account, rpc="me.get", raises=(NotFound,))
 async def get_me(call: Call) -> Json[User]:
     """The account of whoever is signed in."""
     return await service.get_user(call.db, call.user.id)
