@@ -21,7 +21,8 @@ select id, 'queued', entrypoint, priority from enqueued;
 -- name: begin_try
 -- Counted before the handler runs, so that a job that kills its process is found out.
 update pgqueuer
-set headers = jsonb_set(coalesce(headers, '{}'), '{begun}', to_jsonb(coalesce((headers->>'begun')::int, 0) + 1))
+set headers = coalesce(nullif(headers, 'null'), '{}')
+              || jsonb_build_object('begun', coalesce((headers->>'begun')::int, 0) + 1)
 where id = $1
 returning (headers->>'begun')::int as number, (headers->>'begun')::int - 1 - attempts as deaths;
 
