@@ -8,6 +8,7 @@ from datetime import timedelta
 from functools import partial
 from typing import Any
 
+import structlog
 from aiohttp import web
 from pydantic_core import from_json
 
@@ -42,6 +43,8 @@ from k2k.live.socket import SocketDoor
 from k2k.ops.call import Services
 from k2k.web import health, routes
 from k2k.web.problems import problems
+
+log = structlog.get_logger()
 
 OPERATIONS = [
     *accounts.routes.operations,
@@ -124,6 +127,8 @@ def working(settings: Settings, db: Db) -> Worker:
     jobs, server = settings.jobs, settings.mail.server
     mail = Smtp(server, timeout=settings.mail.timeout_seconds) if server else Mailbox(settings.home / "mail")
     unknown, history = timedelta(minutes=jobs.unknown_minutes), timedelta(days=jobs.log_days)
+    if server is None and not settings.development:
+        log.warning("no mail is sent: mail.url is empty", kept_under=str(settings.home / "mail"))
     worker = Worker(settings.database, jobs)
     worker.bind(SendMail, sending(mail, settings.mail.sender))
     worker.every("*/5 * * * *", "jobs.unknown", lambda: queue.bury_unknown(db, worker.names, unknown))

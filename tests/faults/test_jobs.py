@@ -22,10 +22,14 @@ from tests.support import ROOT, Workplace, eventually
 
 KILLER = """
 import asyncio, os, signal, sys
+from typing import ClassVar
 from pydantic import SecretStr
 from k2k.core.settings import load
+from k2k.infra.jobs.job import Job
 from k2k.infra.jobs.worker import Worker
-from tests.faults.test_jobs import Deadly
+
+class Deadly(Job):
+    name: "ClassVar[str]" = "test.deadly"
 
 async def main():
     base = load({})

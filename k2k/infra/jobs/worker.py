@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 from functools import partial
 from typing import ClassVar
@@ -131,7 +132,8 @@ class Worker:
                 await self._work()
             except Exception:  # whatever ended it, the queue must be worked on
                 log.exception("the worker ended and is started again")
-                await asyncio.wait({asyncio.ensure_future(self._stopping.wait())}, timeout=RESTART)
+                with suppress(TimeoutError):
+                    await asyncio.wait_for(self._stopping.wait(), RESTART)
 
     async def _work(self) -> None:
         """Work until asked to stop, or until one part ends in an error."""
@@ -155,7 +157,9 @@ class Worker:
             stopping.cancel()
             queue.shutdown.set()
             scheduler.shutdown.set()
-            await asyncio.gather(*running)
+            ended = await asyncio.gather(*running, return_exceptions=True)
+        for error in filter(None, ended):
+            raise error
 
     def _managers(self) -> tuple[QueueManager, SchedulerManager]:
         found = tables(self._driver)
