@@ -5,8 +5,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
+import structlog
 from aiohttp import web
 from pydantic_core import from_json
 
@@ -26,11 +29,14 @@ from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
 from k2k.flows import enquiry
 from k2k.infra.db import Db
+from k2k.infra.jobs import queue
+from k2k.infra.jobs.worker import Worker
 from k2k.infra.limits import Limits
-from k2k.infra.mail import Mail, Mailbox
+from k2k.infra.mail import Mailbox, SendMail, sending
 from k2k.infra.metrics import Metrics
 from k2k.infra.migrations import applied_migrations, missing_migrations
 from k2k.infra.pubsub import PubSub
+from k2k.infra.smtp import Smtp
 from k2k.infra.streams import Numbered, Streams
 from k2k.live.broker import Broker
 from k2k.live.command import Commands
@@ -39,11 +45,14 @@ from k2k.live.session import Session
 from k2k.live.socket import SocketDoor
 from k2k.ops.call import Services
 from k2k.ops.limits import Guard
+from k2k.ops.perform import forget_answers
 from k2k.web import documents, health, routes
 from k2k.web.headers import finish, preflights
 from k2k.web.middleware import access, economical
 from k2k.web.problems import problems
 from k2k.web.proxy import behind
+
+log = structlog.get_logger()
 
 OPERATIONS = [
     *accounts.routes.operations,
@@ -65,6 +74,7 @@ class Process:
     broker: Broker
     pubsub: PubSub
     sockets: SocketDoor
+    worker: Worker
     metrics: Metrics
 
 
@@ -77,11 +87,9 @@ async def build(settings: Settings) -> Process:
     db = await Db.open(settings.database, Clock(), metrics)
     tokens, passwords = Tokens(settings.auth), Passwords(settings.auth)
     authenticator = SignInAuthenticator(db, tokens)
-    mailbox = Mailbox(settings.home / "mail", sender=settings.mail.sender)
     parts: dict[type[Any], Any] = {
         Tokens: tokens,
         Passwords: passwords,
-        Mail: mailbox,
         SignInAuthenticator: authenticator,
     }
     services = Services(db, parts)
@@ -120,11 +128,16 @@ async def build(settings: Settings) -> Process:
     documents.bind(app, OPERATIONS)
     sockets.bind(app)
 
+    worker = working(settings, db)
+
     async def running(_app: web.Application) -> AsyncIterator[None]:
         await broker.start()
         loop_watch = asyncio.get_running_loop().create_task(metrics.watch_loop())
+        if settings.jobs.in_process:
+            await worker.start()
         yield
         loop_watch.cancel()
+        await worker.stop()
         await hub.close()
         await broker.close()
         await limits.close()
@@ -133,7 +146,7 @@ async def build(settings: Settings) -> Process:
 
     app.cleanup_ctx.append(running)
     app.on_shutdown.append(sockets.shut_down)
-    return Process(app, db, hub, broker, pubsub, sockets, metrics)
+    return Process(app, db, hub, broker, pubsub, sockets, worker, metrics)
 
 
 def _watch(metrics: Metrics, db: Db, hub: Hub, broker: Broker, pubsub: PubSub, sockets: SocketDoor) -> None:
@@ -145,6 +158,23 @@ def _watch(metrics: Metrics, db: Db, hub: Hub, broker: Broker, pubsub: PubSub, s
     metrics.watch("pool_idle_connections", "Database connections nobody uses", db.pool.get_idle_size)
     metrics.watch("redis_up", "Whether Redis is heard (1) or away (0)", lambda: pubsub.up)
     metrics.watch("tail_age_seconds", "Since the database was last asked for unannounced events", broker.tail_age)
+
+
+def working(settings: Settings, db: Db) -> Worker:
+    """Who does which job, and what is done when."""
+    jobs, server = settings.jobs, settings.mail.server
+    mail = Smtp(server, timeout=settings.mail.timeout_seconds) if server else Mailbox(settings.home / "mail")
+    unknown, history = timedelta(minutes=jobs.unknown_minutes), timedelta(days=jobs.log_days)
+    if server is None and not settings.development:
+        log.warning("no mail is sent: mail.url is empty", kept_under=str(settings.home / "mail"))
+    worker = Worker(settings.database, jobs)
+    worker.observe = lambda name, outcome, seconds: db.metrics.jobs.labels(name, outcome).observe(seconds)
+    db.metrics.asked.append(partial(queue.measure, db))
+    worker.bind(SendMail, sending(mail, settings.mail.sender))
+    worker.every("*/5 * * * *", "jobs.unknown", lambda: queue.bury_unknown(db, worker.names, unknown))
+    worker.every("17 * * * *", "jobs.clean", partial(queue.clean_log, db, history))
+    worker.every("31 * * * *", "answers.forget", partial(forget_answers, db))
+    return worker
 
 
 def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
 from prometheus_client.gc_collector import GCCollector
@@ -64,12 +64,23 @@ class Metrics:
             "k2k_loop_lag_seconds", "How late the event loop wakes up", buckets=SECONDS, registry=registry
         )
 
+        self.queue = Gauge("k2k_jobs", "Background jobs in the queue", ("job", "state"), registry=registry)
+        self.queue_age = Gauge(
+            "k2k_jobs_oldest_seconds",
+            "How long the oldest job has been in its state",
+            ("job", "state"),
+            registry=registry,
+        )
+        self.asked: list[Callable[[], Awaitable[None]]] = []
+        """What must be asked for at each scrape; it sets gauges, and says nothing where it gets no answer."""
+
     def watch(self, name: str, help_: str, value: Callable[[], float]) -> None:
         """Expose `k2k_<name>`, read from `value` at each scrape."""
         Gauge(f"k2k_{name}", help_, registry=self.registry).set_function(value)
 
-    def text(self) -> bytes:
+    async def text(self) -> bytes:
         """Everything, in Prometheus's text format."""
+        await asyncio.gather(*(ask() for ask in self.asked))
         return generate_latest(self.registry)
 
     async def watch_loop(self) -> None:

@@ -18,7 +18,7 @@ from pydantic_core import from_json, to_json
 from k2k.core.errors import IdempotencyInProgress, IdempotencyMismatch, Invalid, Problem
 from k2k.core.ids import UserId
 from k2k.infra.sql import Queries
-from k2k.infra.transaction import Tx
+from k2k.infra.transaction import Reader, Tx
 from k2k.ops.call import Call
 from k2k.ops.registry import Operation, Repeats, Reply
 
@@ -83,6 +83,11 @@ async def perform(operation: Operation, call: Call, parts: Mapping[str, Any], ke
             answered.body,
         )
     return answered
+
+
+async def forget_answers(db: Reader) -> None:
+    """Drop the answers whose day is over."""
+    await db.run(FORGET_ANSWERS)
 
 
 async def _known(tx: Tx, user: UserId, operation: str, key: str) -> _Kept | None:

@@ -7,11 +7,11 @@ from aiohttp import web
 from k2k.infra.metrics import CONTENT_TYPE, Metrics
 
 
-def application(metrics: Metrics) -> web.Application:
+def exposing(metrics: Metrics) -> web.Application:
     """Answers GET /metrics in Prometheus's text format."""
 
     async def expose(_request: web.Request) -> web.Response:
-        return web.Response(body=metrics.text(), headers={"Content-Type": CONTENT_TYPE})
+        return web.Response(body=await metrics.text(), headers={"Content-Type": CONTENT_TYPE})
 
     app = web.Application()
     app.router.add_get("/metrics", expose)

@@ -18,7 +18,6 @@ from k2k.features.accounts.models import (
 from k2k.features.accounts.passwords import Passwords
 from k2k.features.accounts.tokens import Tokens
 from k2k.infra.limits import Rate
-from k2k.infra.mail import Mail
 from k2k.ops.call import Call
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Repeats, Routes
@@ -40,7 +39,7 @@ REGISTER_RATE = Rate(30, seconds=60)
 )
 async def register(call: Call, body: Registration) -> Notice:
     """Open an account. The answer is the same whether the address is new or taken; its owner gets mail."""
-    await service.register(call.services.db, call.use(Passwords), call.use(Mail), body)  # type: ignore[type-abstract]
+    await service.register(call.services.db, call.use(Passwords), body)
     return Notice(message="Check your mail: it says how to go on")
 
 
