@@ -35,7 +35,7 @@ from k2k.live.hub import Hub
 from k2k.live.session import Session
 from k2k.live.socket import SocketDoor
 from k2k.ops.call import Services
-from k2k.web import health, routes
+from k2k.web import assets, docs, health, routes
 from k2k.web.problems import problems
 
 OPERATIONS = [
@@ -96,6 +96,10 @@ async def build(settings: Settings) -> Process:
         prefixes=("", routes.PREFIX),
     )
     sockets.bind(app)
+    files = assets.find(settings.server.assets)
+    files.bind(app)
+    if settings.docs:
+        docs.bind(app, files)
 
     async def running(_app: web.Application) -> AsyncIterator[None]:
         await broker.start()
