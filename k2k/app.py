@@ -35,7 +35,7 @@ from k2k.live.hub import Hub
 from k2k.live.session import Session
 from k2k.live.socket import SocketDoor
 from k2k.ops.call import Services
-from k2k.web import assets, docs, health, routes
+from k2k.web import assets, docs, documents, health, routes
 from k2k.web.problems import problems
 
 OPERATIONS = [
@@ -95,6 +95,7 @@ async def build(settings: Settings) -> Process:
         needed=frozenset({"database", "migrations"}),
         prefixes=("", routes.PREFIX),
     )
+    documents.bind(app, OPERATIONS)
     sockets.bind(app)
     files = assets.find(settings.server.assets)
     files.bind(app)

@@ -8,6 +8,9 @@ from pydantic import Field
 
 from k2k.ops.validation import Input
 
+PAGED = ("X-Total-Count", "X-Total-Count-Relation", "Link")
+"""The headers of a list by skip and limit; the last two only where there is something to say."""
+
 
 class Page(Input):
     """A part of a list, by place. Deep places are dear to find, so there is an end to them."""

@@ -55,6 +55,8 @@ class Operation:
     """The type of the answer's JSON."""
     form: type[BaseModel] | None
     """A model for the same body as an HTML form, with a method `body()` that gives the body model."""
+    headers: tuple[str, ...] = ()
+    """The names of what a Reply adds to the answer's HTTP headers, for documents and tests."""
 
     @property
     def name(self) -> str:
@@ -114,11 +116,12 @@ class Routes:
         status: int = 200,
         raises: Iterable[type[DomainError]] = (),
         form: type[BaseModel] | None = None,
+        headers: Iterable[str] = (),
     ) -> Callable[[Handler], Handler]:
         """Make the decorated handler an operation.
 
         `may` is the permission it needs, `rpc` its name on a socket (none: HTTP only), `status` that of success,
-        `raises` the errors of its own, beyond those every operation may answer.
+        `raises` the errors of its own, beyond those every operation may answer, `headers` what its Reply adds.
         """
 
         def register(handler: Handler) -> Handler:
@@ -136,6 +139,7 @@ class Routes:
                 models=models,
                 answer=_answer_of(hints["return"]),
                 form=form,
+                headers=tuple(headers),
             )
             _check(operation)
             self.operations.append(operation)

@@ -4,17 +4,50 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Literal
 
 import structlog
 from aiohttp import web
-from pydantic_core import to_json
+
+from k2k.ops.validation import Answer
 
 log = structlog.get_logger()
 
 Check = Callable[[], Awaitable[None]]
 """Returns when its part is well; raises anything when it is not."""
+State = Literal["ok", "away"]
 
 CHECK_SECONDS = 1.5
+TAG = "health"
+
+
+class Health(Answer):
+    """How the process finds itself, and each part that was looked at."""
+
+    status: Literal["ok", "degraded"]
+    checks: dict[str, State]
+
+
+@dataclass(frozen=True, slots=True)
+class Probe:
+    """An address that tells the health, for documents and tests. It answers Health with any of `statuses`."""
+
+    name: str
+    path: str
+    description: str
+    statuses: tuple[int, ...] = (200,)
+
+
+HEALTH = Probe("get_health", "/health", "How each part is. The answer is 200 as long as the process can give one.")
+LIVE = Probe("get_liveness", "/health/live", "Whether the process serves. No other part is looked at.")
+READY = Probe(
+    "get_readiness",
+    "/health/ready",
+    "Whether requests may be sent here. 503 while a part is away that nothing goes without.",
+    (200, 503),
+)
+PROBES = (HEALTH, LIVE, READY)
 
 
 def bind(
@@ -26,7 +59,7 @@ def bind(
     process out of the balancer for them would turn a slow service into none.
     """
 
-    async def states() -> dict[str, str]:
+    async def states() -> dict[str, State]:
         found = await asyncio.gather(*(_state(name, check) for name, check in checks.items()))
         return dict(zip(checks, found, strict=True))
 
@@ -41,12 +74,12 @@ def bind(
         return _answer(found, 200 if all(found[name] == "ok" for name in needed) else 503)
 
     for prefix in prefixes:
-        for path, handler in (("/health", health), ("/health/live", live), ("/health/ready", ready)):
-            app.router.add_get(prefix + path, handler)
-            app.router.add_get(prefix + path + "/", handler)
+        for probe, handler in ((HEALTH, health), (LIVE, live), (READY, ready)):
+            app.router.add_get(prefix + probe.path, handler)
+            app.router.add_get(prefix + probe.path + "/", handler)
 
 
-async def _state(name: str, check: Check) -> str:
+async def _state(name: str, check: Check) -> State:
     try:
         async with asyncio.timeout(CHECK_SECONDS):
             await check()
@@ -56,7 +89,7 @@ async def _state(name: str, check: Check) -> str:
     return "ok"
 
 
-def _answer(checks: dict[str, str], status: int) -> web.Response:
+def _answer(checks: dict[str, State], status: int) -> web.Response:
     well = all(state == "ok" for state in checks.values())
-    body = {"status": "ok" if well else "degraded", "checks": checks}
-    return web.Response(body=to_json(body), status=status, content_type="application/json")
+    body = Health(status="ok" if well else "degraded", checks=checks).model_dump_json()
+    return web.Response(body=body.encode(), status=status, content_type="application/json")

@@ -58,7 +58,8 @@ class UnsupportedMediaType(Invalid):
     title = "The body must be application/json"
 
 
-_REFUSALS: dict[int, type[DomainError]] = {
+REFUSALS: dict[int, type[DomainError]] = {
+    400: BadRequest,
     404: NoSuchRoute,
     405: MethodNotAllowed,
     413: TooLarge,
@@ -76,7 +77,7 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         except DomainError as error:
             return answer(error, status_of(error), request_id)
         except web.HTTPException as refusal:
-            response = answer(_REFUSALS.get(refusal.status, BadRequest)(), refusal.status, request_id)
+            response = answer(REFUSALS.get(refusal.status, BadRequest)(), refusal.status, request_id)
             if "Allow" in refusal.headers:
                 response.headers["Allow"] = refusal.headers["Allow"]
             return response

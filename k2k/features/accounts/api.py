@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from k2k.core.errors import NotFound
 from k2k.features.accounts import service
 from k2k.features.accounts.authenticator import SignInAuthenticator
 from k2k.features.accounts.errors import RefreshRefused, SignInBusy, WrongCredentials
@@ -34,14 +35,16 @@ async def register(call: Call, body: Registration) -> Notice:
     return Notice(message="Check your mail: it says how to go on")
 
 
-@routes.post("/auth/login", may=Permission.sign_in, form=PasswordForm, raises=(WrongCredentials, SignInBusy))
+@routes.post(
+    "/auth/login", may=Permission.sign_in, form=PasswordForm, raises=(WrongCredentials, SignInBusy), headers=NO_STORE
+)
 async def login(call: Call, body: Credentials) -> Reply[TokenPair]:
     """Sign in with JSON (email, password) or the OAuth2 password form (username, password)."""
     pair = await service.sign_in(call.db, call.use(Passwords), call.use(Tokens), body, call.device, call.now)
     return Reply(pair, NO_STORE)
 
 
-@routes.post("/auth/refresh", may=Permission.sign_in, raises=(RefreshRefused,))
+@routes.post("/auth/refresh", may=Permission.sign_in, raises=(RefreshRefused,), headers=NO_STORE)
 async def refresh(call: Call, body: Refresh) -> Reply[TokenPair]:
     """Trade a refresh token for the next pair. Each works once; a second use ends the sign-in."""
     return Reply(await service.refresh(call.db, call.use(Tokens), body.refresh_token, call.now), NO_STORE)
@@ -56,7 +59,7 @@ async def logout(call: Call) -> Notice:
     return Notice(message="Signed out")
 
 
-@routes.get("/auth/me", may=Permission.own_account, rpc="me.get")
+@routes.get("/auth/me", may=Permission.own_account, rpc="me.get", raises=(NotFound,))
 async def get_me(call: Call) -> Json[User]:
     """The account of whoever is signed in."""
     return await service.get_user(call.db, call.user.id)

@@ -15,7 +15,7 @@ from k2k.features.agents.models import (
     ProfileDraft,
 )
 from k2k.ops.call import Call
-from k2k.ops.paging import Page
+from k2k.ops.paging import PAGED, Page
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Reply, Routes
 from k2k.web.routes import PREFIX
@@ -23,7 +23,7 @@ from k2k.web.routes import PREFIX
 routes = Routes("agents")
 
 
-@routes.get("/agents", may=Permission.read_market)
+@routes.get("/agents", may=Permission.read_market, headers=PAGED)
 async def list_agents(call: Call, query: Page) -> Reply[Json[list[Agent]]]:
     """All agents, newest first. X-Total-Count says how many there are, Link where the next part is."""
     found = await store.list_agents(call.db, query)
@@ -36,7 +36,13 @@ async def get_agent(call: Call, path: AgentPath) -> Json[Agent]:
     return await service.get_agent(call.db, path.agent_id)
 
 
-@routes.post("/agents/profile", may=Permission.own_account, status=201, raises=(ProfileExists, LicenseTaken))
+@routes.post(
+    "/agents/profile",
+    may=Permission.own_account,
+    status=201,
+    raises=(ProfileExists, LicenseTaken),
+    headers=("Location",),
+)
 async def open_profile(call: Call, body: ProfileDraft) -> Reply[Json[Agent]]:
     """Become an agent: publish a profile. Each person has one."""
     async with call.db.transaction() as tx:
@@ -53,7 +59,13 @@ async def change_profile(call: Call, body: ProfileChange) -> Json[Agent]:
         return await service.change_profile(tx, call.user.id, body)
 
 
-@routes.post("/agencies", may=Permission.be_agent, status=201, raises=(AgentNotFound, AlreadyInAgency, LicenseTaken))
+@routes.post(
+    "/agencies",
+    may=Permission.be_agent,
+    status=201,
+    raises=(AgentNotFound, AlreadyInAgency, LicenseTaken),
+    headers=("Location",),
+)
 async def found_agency(call: Call, body: AgencyDraft) -> Reply[Json[Agency]]:
     """Found an agency and become its owner."""
     async with call.db.transaction() as tx:

@@ -23,7 +23,7 @@ class ConversationsQuery(Input):
 
 class MessagesQuery(Input):
     conversation_id: ConversationId
-    after_seq: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    after_seq: Annotated[int, Field(ge=0, le=2**63 - 1)] = 0
     limit: Annotated[int, Field(ge=1, le=100)] = 100
 
 

@@ -7,7 +7,7 @@ from k2k.features.listings import service, store
 from k2k.features.listings.errors import PropertyNotFound
 from k2k.features.listings.models import Property, PropertyChange, PropertyDraft, PropertyPath
 from k2k.ops.call import Call
-from k2k.ops.paging import Page
+from k2k.ops.paging import PAGED, Page
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Reply, Routes
 from k2k.web.routes import PREFIX
@@ -15,7 +15,7 @@ from k2k.web.routes import PREFIX
 routes = Routes("properties")
 
 
-@routes.get("/properties", may=Permission.read_market)
+@routes.get("/properties", may=Permission.read_market, headers=PAGED)
 async def list_properties(call: Call, query: Page) -> Reply[Json[list[Property]]]:
     """All active properties, newest first. X-Total-Count says how many there are, Link where the next part is."""
     found = await store.list_properties(call.db, query)
@@ -28,7 +28,7 @@ async def get_property(call: Call, path: PropertyPath) -> Json[Property]:
     return await service.get_property(call.db, path.property_id, call.principal.id if call.principal else None)
 
 
-@routes.post("/properties", may=Permission.offer_listings, status=201, rpc="property.publish")
+@routes.post("/properties", may=Permission.offer_listings, status=201, rpc="property.publish", headers=("Location",))
 async def publish_property(call: Call, body: PropertyDraft) -> Reply[Json[Property]]:
     """Offer a property. It is public at once."""
     async with call.db.transaction() as tx:

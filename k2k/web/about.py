@@ -1,0 +1,81 @@
+"""What the OpenAPI document says of the API as a whole, by hand: its ways, its headers, its proofs of identity."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from k2k.web.routes import PREFIX
+
+SUMMARY = "A property and vehicle marketplace for Ethiopia and East Africa, realtime first"
+
+DESCRIPTION = """\
+Web clients call these operations over REST; mobile apps hold a websocket at `/connection/websocket`, which speaks the
+Centrifuge client protocol, and call the same operations there under the name in `x-rpc`: one flat object of all path,
+query and body fields, the same permission, answer and errors.
+
+**Signing in.** `POST /auth/login` answers an access token (30 minutes; `Authorization: Bearer <token>`) and a refresh
+token (7 days) that `POST /auth/refresh` trades for the next pair. A refresh token works once. `x-permission` names what
+an operation needs.
+
+**Errors** are problem documents (RFC 9457, `application/problem+json`). Go by `code`: it is stable, and each operation
+lists the codes it may answer. [All errors](/docs/errors) says what each means and what to do. Over the websocket the
+same document stands in the error's `message`, and `code` there is the error's number.
+
+**Input** is taken literally. Unknown fields and query parameters are refused, and so is a string where a number
+belongs; everything wrong is told at once, each fault with a JSON pointer. **Answers** grow: pass over fields, events
+and enumeration values that you do not know.
+
+**Writing again.** Where an operation takes a `client_id`, make one for each wish and keep it for repeats: the same wish
+again answers the first result and writes nothing twice. After a 503 that is the way to find out what happened.
+
+**Values.** Moments are UTC with milliseconds, `2026-11-22T10:00:00.120Z`. Prices are numbers with at most two decimals,
+in the currency beside them (ISO 4217). Ids are UUIDs. Countries are ISO 3166-1 alpha-2.
+
+**Addresses** work with and without a trailing slash. An unknown one is 404 `no-such-route`, an unknown method 405
+`method-not-allowed` with `Allow`. This version changes by addition only.
+"""
+
+ALL_ANSWERS = ("X-Request-ID",)
+"""The headers of every answer."""
+
+REFUSALS: Mapping[int, tuple[str, ...]] = {
+    401: ("WWW-Authenticate",),
+    429: ("Retry-After", "RateLimit", "RateLimit-Policy"),
+    503: ("Retry-After",),
+}
+"""What the refusals of a status have besides."""
+
+
+def _header(description: str, **schema: Any) -> dict[str, Any]:
+    return {"description": description, "schema": {"type": "string", **schema}}
+
+
+HEADERS: Mapping[str, dict[str, Any]] = {
+    "Cache-Control": _header("`no-store`: tokens belong to one client"),
+    "Link": _header(
+        'The neighbouring parts of the list, `rel="next"` and `rel="prev"` (RFC 8288), where there are any'
+    ),
+    "Location": _header("The address of what was made", format="uri-reference"),
+    "RateLimit": _header("What is left of the limit, and the seconds until it is whole again"),
+    "RateLimit-Policy": _header("The limits that hold here"),
+    "Retry-After": _header("Seconds after which a repeat makes sense", type="integer", minimum=0),
+    "WWW-Authenticate": _header("`Bearer`: an access token is the proof to bring"),
+    "X-Request-ID": _header("Finds this request in the log: name it when asking for help"),
+    "X-Total-Count": _header("How many there are in all, exact to 10,000", type="integer", minimum=0),
+    "X-Total-Count-Relation": _header("There are more than X-Total-Count says", enum=["gte"]),
+}
+
+SECURITY_SCHEMES: Mapping[str, dict[str, Any]] = {
+    "bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "An access token, as `POST /auth/login` answers it",
+    },
+    "password": {
+        "type": "oauth2",
+        "description": "E-mail (as `username`) and password, traded for an access token",
+        "flows": {"password": {"tokenUrl": f"{PREFIX}/auth/login", "scopes": {}}},
+    },
+}
