@@ -59,5 +59,5 @@ def pytest_unconfigure(config: pytest.Config) -> None:
     left_out = config.stash.get(NOT_RUN, None)
     if not left_out or terminal is None:
         return
-    reasons = [f"{count} because {name} is missing ({PROGRAMS[name].remedy})" for name, count in left_out.items()]
-    terminal.write_line(f"NOT RUN: {left_out.total()} tests: {', '.join(reasons)}", red=True, bold=True)
+    reasons = [f"{count} for want of {name} ({PROGRAMS[name].remedy})" for name, count in left_out.items()]
+    terminal.write_line(f"NOT RUN: {left_out.total()} tests, {' and '.join(reasons)}", red=True, bold=True)

@@ -14,7 +14,7 @@ from structlog.testing import capture_logs
 
 from k2k.core.settings import Settings, load
 from k2k.web.assets import PACKAGES
-from tests.support import Node
+from tests.support import ROOT, Node
 
 
 def installed(directory: Path, version: str = "9.8.7") -> Path:
@@ -160,6 +160,12 @@ async def test_the_page_runs_no_script_of_its_own_and_none_of_others(site: Node)
     addresses = re.findall(r'(?:src|href)="([^"]+)"', page)
     assert len(addresses) == 7
     assert [await status_of(site, address) for address in addresses] == [200] * 7
+
+
+def test_the_lock_file_tells_hashes_and_no_addresses() -> None:
+    packages = json.loads((ROOT / "package-lock.json").read_text())["packages"]
+    assert all("resolved" not in package for package in packages.values())
+    assert all("integrity" in package for name, package in packages.items() if name)
 
 
 def test_the_directory_is_the_checkouts_or_an_absolute_one(tmp_path: Path) -> None:
