@@ -4,7 +4,8 @@
 #   make check   the checks without the tests
 #   make bench   the speed measurements
 #   make assets  what browsers load: /docs and the live SDK (`make run` and `make test` bring it too)
-.PHONY: run test check bench assets requirements
+#   make openapi docs/openapi.json and docs/errors.md anew, after an operation or an error has changed
+.PHONY: run test check bench assets openapi requirements
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,6 +32,9 @@ bench: .venv/dev
 	$(BIN)/python -m bench.first
 
 assets: $(ASSETS)
+
+openapi: .venv/runtime
+	$(BIN)/python run.py openapi
 
 # The exact versions of everything, with hashes, from the short lists a person edits.
 requirements: .venv/dev

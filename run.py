@@ -1,4 +1,7 @@
-"""The command line of Key2Key: serve · migrate · seed. `make run` is `run.py serve`."""
+"""The command line of Key2Key: serve · migrate · seed · openapi. `make run` is `run.py serve`.
+
+`openapi` writes docs/openapi.json and docs/errors.md anew from the code; it needs no server.
+"""
 
 from __future__ import annotations
 
@@ -21,7 +24,7 @@ import psycopg
 from aiohttp import web
 from pydantic import SecretStr
 
-from k2k.app import build
+from k2k.app import OPERATIONS, build
 from k2k.core.clock import Clock
 from k2k.core.errors import DomainError
 from k2k.core.settings import Settings, SettingsError, load
@@ -29,13 +32,17 @@ from k2k.features.accounts.passwords import Passwords
 from k2k.flows import sample_market
 from k2k.infra import log, migrations
 from k2k.infra.db import Db
+from k2k.web import documents
 
 
 def main() -> int:
     """Run one command; 0 if it did what was asked, 1 with a message if it could not."""
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
-    parser.add_argument("command", choices=("serve", "migrate", "seed"))
+    parser.add_argument("command", choices=("serve", "migrate", "seed", "openapi"))
     command = parser.parse_args().command
+    if command == "openapi":
+        write_documents(Path(__file__).parent / "docs")
+        return 0
     try:
         settings = load(os.environ)
         log.set_up(settings.log)
@@ -95,6 +102,13 @@ def development_secret(path: Path) -> str:
         with os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600), "w") as file:
             file.write(secrets.token_urlsafe(48))
     return path.read_text()
+
+
+def write_documents(folder: Path) -> None:
+    """Write what clients' developers read into `folder`, from what the code declares."""
+    for name, text in documents.files(OPERATIONS).items():
+        (folder / name).write_text(text, encoding="utf-8")
+        print(f"Wrote {folder / name}")
 
 
 async def migrate(settings: Settings) -> None:
@@ -173,9 +187,8 @@ def banner(settings: Settings) -> None:
         print(f"\nDemo accounts, password {sample_market.DEMO_PASSWORD}:")
         for account in sample_market.DEMO_ACCOUNTS:
             print(f"  {account.email:<32} {account.description}")
-        print(
-            "\nNow, in another terminal: .venv/bin/python examples/live_lead.py (or node examples/live_lead.mjs)\nCtrl-C stops everything.\n"
-        )
+        print("\nNow, in another terminal: .venv/bin/python examples/live_lead.py")
+        print("or with the JavaScript SDK: node examples/live_lead.mjs\nCtrl-C stops everything.\n")
     sys.stdout.flush()
 
 

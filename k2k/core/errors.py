@@ -41,7 +41,7 @@ class DomainError(Exception):
 
 
 class Invalid(DomainError):
-    """What was sent cannot be accepted; `problems` lists every fault found."""
+    """What was sent cannot be accepted; every fault found is listed. Change it before sending it again."""
 
     code = "invalid"
     number = 1000
@@ -49,7 +49,7 @@ class Invalid(DomainError):
 
 
 class Unauthenticated(DomainError):
-    """Nobody is signed in, or the proof does not hold."""
+    """Nobody is signed in, or the proof does not hold. Sign in and send the access token."""
 
     code = "unauthenticated"
     number = 1001
@@ -57,7 +57,7 @@ class Unauthenticated(DomainError):
 
 
 class Denied(DomainError):
-    """The person is known and may not do this."""
+    """The person is known and may not do this. Asking again changes nothing."""
 
     code = "denied"
     number = 1002
@@ -73,7 +73,7 @@ class NotFound(DomainError):
 
 
 class Conflict(DomainError):
-    """The wish was well formed but the world has moved on."""
+    """The wish was well formed but the world has moved on. Fetch anew before deciding."""
 
     code = "conflict"
     number = 1004
@@ -81,7 +81,7 @@ class Conflict(DomainError):
 
 
 class Limited(DomainError):
-    """Too much, too fast."""
+    """Too much, too fast. Wait for the seconds of `retry_after`."""
 
     code = "limited"
     number = 1005
@@ -116,7 +116,7 @@ class TokenExpired(Unauthenticated):
 
 
 class IdempotencyMismatch(Invalid):
-    """The client's own id was used before, with other content."""
+    """The client's own id was used before, with other content. A new wish takes a new id."""
 
     code = "idempotency-mismatch"
     number = 1009
@@ -124,7 +124,7 @@ class IdempotencyMismatch(Invalid):
 
 
 class Internal(DomainError):
-    """Our fault. The request id leads to the log; nothing inner is told."""
+    """Our fault. The request id leads to the log, nothing inner is told. Trying once more later is right."""
 
     code = "internal"
     number = 1011

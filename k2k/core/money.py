@@ -34,5 +34,7 @@ Price = Annotated[
     Field(gt=0, max_digits=14, decimal_places=2, allow_inf_nan=False),
     BeforeValidator(from_number),
     PlainSerializer(float, return_type=float, when_used="json"),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
+    WithJsonSchema(
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 10**12, "description": "At most two decimals"}
+    ),
 ]

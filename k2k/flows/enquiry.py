@@ -6,7 +6,7 @@ it again.
 
 from __future__ import annotations
 
-from k2k.core.errors import Conflict
+from k2k.core.errors import Conflict, IdempotencyMismatch
 from k2k.core.ids import ConversationId, LeadId, ListingId, UserId
 from k2k.features.agents import service as agents
 from k2k.features.chat import service as chat
@@ -16,7 +16,7 @@ from k2k.features.leads.events import LeadOffered
 from k2k.features.leads.models import LeadStatus
 from k2k.features.listings import service as listings
 from k2k.features.listings.errors import ListingNotFound
-from k2k.features.listings.models import Offer, Status
+from k2k.features.listings.models import ListingStatus, Offer
 from k2k.infra.transaction import Tx, one
 from k2k.ops.call import Call
 from k2k.ops.permissions import Permission
@@ -55,7 +55,7 @@ class Enquiry(Answer):
     may=Permission.enquire,
     rpc="enquiry.open",
     status=201,
-    raises=(ListingNotFound, OwnListing),
+    raises=(ListingNotFound, OwnListing, IdempotencyMismatch),
 )
 async def open_enquiry(call: Call, path: ListingPath, body: EnquiryWish) -> Enquiry:
     """Ask about a listing. The same client_id again answers the same enquiry."""
@@ -75,7 +75,7 @@ async def open_enquiry(call: Call, path: ListingPath, body: EnquiryWish) -> Enqu
 
 async def _sellers(call: Call, offer: Offer) -> list[UserId]:
     """Whom a lead is offered to: the agents of the agency, or the owner who sells without one."""
-    if offer.status is not Status.active:
+    if offer.status is not ListingStatus.active:
         raise ListingNotFound
     agency = offer.agency_id
     found = await agents.agency_agents(call.db, agency) if agency is not None else []

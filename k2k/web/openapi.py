@@ -151,7 +151,7 @@ def _bodies(operation: Operation, schemas: Schemas) -> dict[str, Any]:
 
 def _answer(status: int, schema: Schema, headers: Iterable[str] = ()) -> dict[str, Any]:
     return {
-        "description": HTTPStatus(status).phrase,
+        "description": HTTPStatus(status).phrase,  # the same in every Python for what operations succeed with
         "headers": _headers((*about.ALL_ANSWERS, *headers)),
         "content": {JSON: {"schema": schema}},
     }
@@ -181,7 +181,7 @@ class _Problems:
 
     def _response(self, status: int, errors: list[type[DomainError]]) -> dict[str, str]:
         name = "Or".join(error.__name__ for error in errors)
-        self.schemas[f"{name}Problem"] = _problem_schema(status, errors)
+        self.schemas[f"{name}Problem"] = _problem_schema(errors)
         self.responses[name] = {
             "description": "\n".join(f"- `{error.code}`: {error.title}" for error in errors),
             "headers": _headers((*about.ALL_ANSWERS, *about.REFUSALS.get(status, ()))),
@@ -190,7 +190,7 @@ class _Problems:
         return {"$ref": f"#/components/responses/{name}"}
 
 
-def _problem_schema(status: int, errors: list[type[DomainError]]) -> Schema:
+def _problem_schema(errors: list[type[DomainError]]) -> Schema:
     codes = {"type": "string", "enum": [error.code for error in errors]}
-    narrower = {"type": "object", "properties": {"code": codes, "status": {"type": "integer", "const": status}}}
+    narrower = {"type": "object", "properties": {"code": codes}}
     return {"allOf": [{"$ref": f"{PLACE}{ProblemDocument.__name__}"}, narrower]}

@@ -19,7 +19,7 @@ REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 
 class BadRequest(Invalid):
-    """HTTP itself was broken."""
+    """HTTP itself was broken: the body ended early, or is not in the encoding it claims."""
 
     code = "bad-request"
     number = 1020
@@ -43,7 +43,7 @@ class MethodNotAllowed(Invalid):
 
 
 class TooLarge(Invalid):
-    """The body is over the limit in the settings."""
+    """The body is over the limit. Files do not go through here."""
 
     code = "too-large"
     number = 1023

@@ -11,8 +11,10 @@ from k2k.core.ids import UserId
 from k2k.ops.permissions import Role
 from k2k.ops.validation import Answer, Input, Moment, Name
 
+# Has forms in documents hide what is typed.
+Secret = Field(json_schema_extra={"format": "password"})
 # Any characters, exactly as typed; the upper end keeps hashing bounded.
-Password = Annotated[str, StringConstraints(min_length=8, max_length=128)]
+Password = Annotated[str, StringConstraints(min_length=8, max_length=128), Secret]
 
 
 class Registration(Input):
@@ -23,7 +25,7 @@ class Registration(Input):
 
 class Credentials(Input):
     email: Annotated[str, StringConstraints(min_length=1, max_length=254)]
-    password: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    password: Annotated[str, StringConstraints(min_length=1, max_length=128), Secret]
 
 
 class PasswordForm(BaseModel):
@@ -32,7 +34,7 @@ class PasswordForm(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     username: Annotated[str, StringConstraints(min_length=1, max_length=254)]
-    password: Annotated[str, StringConstraints(min_length=1, max_length=128)]
+    password: Annotated[str, StringConstraints(min_length=1, max_length=128), Secret]
     grant_type: str | None = None
     scope: str | None = None
     client_id: str | None = None
@@ -60,7 +62,7 @@ class Notice(Answer):
 
 class User(Answer):
     id: UserId
-    email: str | None
+    email: EmailStr | None
     phone: str | None
     full_name: str
     avatar: str | None

@@ -20,7 +20,7 @@ class ProfileExists(Conflict):
 
 
 class LicenseTaken(Conflict):
-    """A license belongs to one agent or one agency."""
+    """A license belongs to one agent or one agency. Check the number; if it is right, ask us."""
 
     code = "license-taken"
     number = 1202

@@ -88,7 +88,7 @@ class Agent(Answer):
     twitter: str | None
     linkedin: str | None
     contact_phone: str | None
-    contact_email: str | None
+    contact_email: EmailStr | None
     rating: float
     review_count: int
     properties_sold: int

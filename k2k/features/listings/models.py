@@ -25,7 +25,7 @@ class ListingType(StrEnum):
     rent = "rent"
 
 
-class Status(StrEnum):
+class ListingStatus(StrEnum):
     """Where a listing stands. Only an active one is public."""
 
     draft = "draft"
@@ -79,7 +79,9 @@ SquareMeters = Annotated[
     Field(gt=0, max_digits=10, decimal_places=2, allow_inf_nan=False),
     BeforeValidator(from_number),
     PlainSerializer(float, return_type=float, when_used="json"),
-    WithJsonSchema({"type": "number", "exclusiveMinimum": 0}),
+    WithJsonSchema(
+        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 10**8, "description": "At most two decimals"}
+    ),
 ]
 Rooms = Annotated[int, Field(ge=0, le=100)]
 YearBuilt = Annotated[int, Field(ge=1800, le=2100)]
@@ -156,7 +158,7 @@ class Property(Answer):
     listing_type: ListingType
     price: Price
     currency: Currency
-    status: Status
+    status: ListingStatus
     bedrooms: int | None
     bathrooms: int | None
     square_meters: float | None
@@ -182,7 +184,7 @@ class Offer:
     owner_id: UserId
     agency_id: AgencyId | None
     kind: ListingKind
-    status: Status
+    status: ListingStatus
     price: Decimal
     currency: Currency
     city: str

@@ -10,7 +10,7 @@ from k2k.core.money import Currency
 from k2k.features.agents import service as agents
 from k2k.features.listings import store
 from k2k.features.listings.errors import ListingNotFound, PropertyNotFound
-from k2k.features.listings.models import ListingKind, Offer, Property, PropertyChange, PropertyDraft, Status
+from k2k.features.listings.models import ListingKind, ListingStatus, Offer, Property, PropertyChange, PropertyDraft
 from k2k.infra.transaction import Reader, Tx
 from k2k.ops.registry import Json
 
@@ -60,7 +60,7 @@ async def get_offer(db: Reader, listing: ListingId) -> Offer:
         owner_id=row.owner_id,
         agency_id=row.agency_id,
         kind=ListingKind(row.kind),
-        status=Status(row.status),
+        status=ListingStatus(row.status),
         price=row.price,
         currency=Currency(row.currency),
         city=row.city,

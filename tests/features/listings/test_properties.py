@@ -10,7 +10,7 @@ import pytest
 from k2k.core.ids import ListingId
 from k2k.features.listings import service
 from k2k.features.listings.errors import ListingNotFound
-from k2k.features.listings.models import ListingKind, Offer, Property, Status
+from k2k.features.listings.models import ListingKind, ListingStatus, Offer, Property
 from tests.support import Api, Node, People, Person
 
 
@@ -278,7 +278,7 @@ async def test_other_features_get_to_know_an_offer_in_any_state(api: Api, people
     offer = await service.get_offer(node.process.db, ListingId(UUID(mine["id"])))
     assert isinstance(offer, Offer)
     assert (offer.owner_id, offer.agency_id, offer.city) == (seller.id, None, "Addis Ababa")
-    assert (offer.kind, offer.status, offer.currency) == (ListingKind.property, Status.sold, "ETB")
+    assert (offer.kind, offer.status, offer.currency) == (ListingKind.property, ListingStatus.sold, "ETB")
     assert str(offer.price) == "12000.50"
     with pytest.raises(ListingNotFound):
         await service.get_offer(node.process.db, ListingId(uuid4()))
