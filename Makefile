@@ -3,18 +3,23 @@
 #   make test    every check and test on servers of its own
 #   make check   the checks without the tests
 #   make bench   the speed measurements
+#   make assets  what browsers load: /docs and the live SDK (`make run` and `make test` bring it too)
 #   make openapi docs/openapi.json and docs/errors.md anew, after an operation or an error has changed
-.PHONY: run test check bench openapi requirements
+.PHONY: run test check bench assets openapi requirements
 
 PYTHON ?= python3
 BIN := .venv/bin
 RUNTIME := requirements.txt requirements-embedded.txt
+ASSETS := node_modules/.package-lock.json
 INSTALL = $(PYTHON) -m pip --python $(BIN)/python install --quiet --disable-pip-version-check --no-deps --require-hashes
 
 run: .venv/runtime
+	@$(MAKE) --silent assets 2>/dev/null || echo "Without the npm packages /docs answers 503, all else works: make assets tells why"
 	@exec $(BIN)/python run.py serve
 
 test: check
+	-@$(MAKE) --silent assets
+	@$(BIN)/python -m tests.programs
 	$(BIN)/python -m pytest -n 2
 
 check: .venv/dev
@@ -26,15 +31,18 @@ check: .venv/dev
 bench: .venv/dev
 	$(BIN)/python -m bench.first
 
+assets: $(ASSETS)
+
 openapi: .venv/runtime
 	$(BIN)/python run.py openapi
 
 # The exact versions of everything, with hashes, from the short lists a person edits.
 requirements: .venv/dev
-	for name in requirements requirements-embedded requirements-dev; do \
+	for name in requirements requirements-embedded requirements-dev requirements-node; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 			--no-annotate --custom-compile-command "make requirements" $$name.in -o $$name.txt || exit 1; \
 	done
+	$(BIN)/python tools/node.py npm install --package-lock-only
 
 # The system's pip fills the environment, so a Python without ensurepip (Debian's) will do.
 .venv/bin/python:
@@ -49,4 +57,11 @@ requirements: .venv/dev
 .venv/dev: requirements-dev.txt .venv/runtime
 	@echo "Installing what the checks need (once, about a minute) …"
 	$(INSTALL) -r requirements-dev.txt
+	@touch $@
+
+# npm writes this file last. The .npmrc beside says what it may not do.
+$(ASSETS): package.json package-lock.json requirements-node.txt | .venv/runtime
+	@echo "Installing what browsers load (once, some seconds) …"
+	@$(BIN)/python tools/node.py 2>/dev/null || $(INSTALL) --retries 1 -r requirements-node.txt
+	@$(BIN)/python tools/node.py npm ci --loglevel=error
 	@touch $@

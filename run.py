@@ -255,11 +255,14 @@ def banner(settings: Settings) -> None:
     """Say where it is, how long it took and, in development, as whom to sign in."""
     server = settings.server
     print(f"\nKey2Key serves on http://{server.host}:{server.port} (ready in {time.monotonic() - STARTED:.1f} s)")
+    if settings.docs:
+        print(f"The API to read and to try: http://{server.host}:{server.port}/docs")
     if settings.development:
         print(f"\nDemo accounts, password {sample_market.DEMO_PASSWORD}:")
         for account in sample_market.DEMO_ACCOUNTS:
             print(f"  {account.email:<32} {account.description}")
-        print("\nNow, in another terminal: .venv/bin/python examples/live_lead.py\nCtrl-C stops everything.\n")
+        print("\nNow, in another terminal: .venv/bin/python examples/live_lead.py")
+        print("or with the JavaScript SDK: node examples/live_lead.mjs\nCtrl-C stops everything.\n")
     sys.stdout.flush()
 
 

@@ -46,7 +46,7 @@ from k2k.live.socket import SocketDoor
 from k2k.ops.call import Services
 from k2k.ops.limits import Guard
 from k2k.ops.perform import forget_answers
-from k2k.web import documents, health, routes
+from k2k.web import assets, docs, documents, health, routes
 from k2k.web.headers import finish, preflights
 from k2k.web.middleware import access, economical
 from k2k.web.problems import problems
@@ -127,6 +127,10 @@ async def build(settings: Settings) -> Process:
     )
     documents.bind(app, OPERATIONS)
     sockets.bind(app)
+    files = assets.find(settings.server.assets)
+    files.bind(app)
+    if settings.docs:
+        docs.bind(app, files)
 
     worker = working(settings, db)
 

@@ -21,6 +21,8 @@ from k2k.core.settings import Settings, load
 from k2k.infra import embedded, migrations
 from tests.support import Api, Node, People, Subprocess, Workplace
 
+pytest_plugins = ["tests.needs"]
+
 TEMPLATE = "k2k_template"
 _servers: list[tuple[Path, embedded.Server, embedded.Server]] = []
 

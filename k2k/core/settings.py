@@ -21,7 +21,7 @@ from pydantic import (
 )
 
 ROOT = Path(__file__).parents[2]
-"""The checkout: what `home` and `.env` are relative to."""
+"""The checkout: what `home`, `server.assets` and `.env` are relative to."""
 
 MINIMUM_SECRET_BYTES = 32
 WELL_KNOWN_SECRETS = ("change-me", "changeme", "secret", "password", "key2key", "example", "development")
@@ -54,6 +54,8 @@ class ServerSettings(Section):
     body_kib: Count
     body_seconds: Seconds
     shutdown_seconds: Seconds
+    docs: bool
+    assets: Path
 
 
 class DatabaseSettings(Section):
@@ -197,6 +199,11 @@ class Settings(Section):
     def development(self) -> bool:
         return self.environment == "development"
 
+    @property
+    def docs(self) -> bool:
+        """Whether /docs is served: always in development, elsewhere only where the settings say so."""
+        return self.development or self.server.docs
+
     def secret_faults(self) -> list[str]:
         """Why the signing secret cannot be used (empty: it can)."""
         secret = self.auth.secret.get_secret_value()
@@ -234,7 +241,8 @@ def load(environ: Mapping[str, str], *, directory: Path = ROOT) -> Settings:
     except ValidationError as error:
         faults += [f"{'.'.join(map(str, e['loc']))}: {e['msg']}" for e in error.errors(include_input=False)]
     if settings is not None:
-        settings = settings.model_copy(update={"home": directory / settings.home})
+        server = settings.server.model_copy(update={"assets": directory / settings.server.assets})
+        settings = settings.model_copy(update={"home": directory / settings.home, "server": server})
         if not settings.development:
             faults += settings.production_faults()
     if faults or settings is None:
