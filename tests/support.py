@@ -7,6 +7,7 @@ import json
 import os
 import re
 import signal
+import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
@@ -133,6 +134,7 @@ class Subprocess:
 
     def __init__(self, process: asyncio.subprocess.Process, port: int) -> None:
         self.process = process
+        self.port = port
         self.api = Api(f"http://127.0.0.1:{port}")
 
     @classmethod
@@ -352,6 +354,14 @@ class Live:
                 ((_, self.subscription),) = reply["connect"]["subs"].items()
                 self.epoch, self.offset = self.subscription["epoch"], self.subscription["offset"]
             self._replies.pop(reply["id"]).set_result(reply)
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 that nobody listens on."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], *, seconds: float = 10) -> None:
