@@ -1,4 +1,4 @@
-"""The command line of Key2Key: serve · migrate · seed. `make run` is `run.py serve`."""
+"""The command line of Key2Key: serve · worker · migrate · seed · jobs. `make run` is `run.py serve`."""
 
 from __future__ import annotations
 
@@ -12,8 +12,9 @@ import os
 import secrets
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
+from functools import partial
 from pathlib import Path
 
 import asyncpg
@@ -21,7 +22,7 @@ import psycopg
 from aiohttp import web
 from pydantic import SecretStr
 
-from k2k.app import build
+from k2k.app import build, working
 from k2k.core.clock import Clock
 from k2k.core.errors import DomainError
 from k2k.core.settings import Settings, SettingsError, load
@@ -29,18 +30,27 @@ from k2k.features.accounts.passwords import Passwords
 from k2k.flows import sample_market
 from k2k.infra import log, migrations
 from k2k.infra.db import Db
+from k2k.infra.jobs import report
 
 
 def main() -> int:
     """Run one command; 0 if it did what was asked, 1 with a message if it could not."""
-    parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
-    parser.add_argument("command", choices=("serve", "migrate", "seed"))
-    command = parser.parse_args().command
+    chosen = arguments()
+    commands: dict[str, Callable[[Settings], Coroutine[None, None, None]]] = {
+        "serve": serve,
+        "worker": worker,
+        "migrate": migrate,
+        "seed": seed,
+        "jobs": partial(jobs, chosen),
+    }
     try:
         settings = load(os.environ)
         log.set_up(settings.log)
-        with servers(settings) as ready:
-            asyncio.run({"serve": serve, "migrate": migrate, "seed": seed}[command](ready))
+        with servers(settings, join=chosen.command in {"worker", "jobs"}) as ready:
+            asyncio.run(commands[chosen.command](ready))
+    except report.NotDead as error:
+        print(error, file=sys.stderr)
+        return 1
     except (SettingsError, migrations.DatabaseUnfit, StartError, DomainError) as error:
         print(f"Key2Key cannot start.\n{error}", file=sys.stderr)
         return 1
@@ -50,15 +60,35 @@ def main() -> int:
     return 0
 
 
+def arguments() -> argparse.Namespace:
+    """What the command line asks for; ends the process with 2 where that makes no sense."""
+    parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
+    commands = parser.add_subparsers(dest="command", required=True, metavar="command")
+    for command in (serve, worker, migrate, seed):
+        commands.add_parser(command.__name__, help=command.__doc__)
+    queue = commands.add_parser("jobs", help=jobs.__doc__)
+    queue.add_argument("action", nargs="?", choices=("list", "show", "retry", "drop"), default="list")
+    queue.add_argument("ids", nargs="*", type=int, metavar="id", help="of dead letters, as the list tells them")
+    queue.add_argument("--all", action="store_true", help="with retry: every dead letter")
+    chosen = parser.parse_args()
+    if chosen.command == "jobs":
+        if chosen.all and (chosen.action != "retry" or chosen.ids):
+            queue.error("--all goes with retry and no id")
+        if (chosen.action == "list") == bool(chosen.ids or chosen.all):
+            queue.error("list takes no id; show, retry and drop need at least one")
+    return chosen
+
+
 class StartError(Exception):
     """Why the process cannot serve, in words a person can act on."""
 
 
 @contextmanager
-def servers(settings: Settings) -> Iterator[Settings]:
+def servers(settings: Settings, *, join: bool) -> Iterator[Settings]:
     """The settings with a server behind every address: embedded ones where none are configured.
 
-    They stop in reverse order when the block ends, PostgreSQL last.
+    They stop in reverse order when the block ends, PostgreSQL last. With `join` a PostgreSQL that a `serve` of this
+    checkout has started is used as it is.
     """
     needed = (settings.database.url, settings.redis.url, settings.auth.secret)
     if not settings.development or all(value.get_secret_value() for value in needed):
@@ -71,6 +101,11 @@ def servers(settings: Settings) -> Iterator[Settings]:
         try:
             database, redis = settings.database, settings.redis
             settings.home.mkdir(parents=True, exist_ok=True, mode=0o700)
+            running = embedded.running_postgres(settings.home / "postgres") if join else None
+            if running and not database.url.get_secret_value():
+                url = running.rsplit("/", 1)[0] + "/k2k"
+                yield settings.model_copy(update={"database": database.model_copy(update={"url": SecretStr(url)})})
+                return
             if not (database.url.get_secret_value() and redis.url.get_secret_value()):
                 stack.enter_context(embedded.hold(settings.home))
             if not database.url.get_secret_value():
@@ -141,13 +176,41 @@ async def serve(settings: Settings) -> None:
     try:
         await listen(runner, settings)
         banner(settings)
-        stopping = asyncio.Event()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-        await stopping.wait()
-        print("Stopping …")
+        await asked_to_stop()
     finally:
         await runner.cleanup()
+
+
+async def worker(settings: Settings) -> None:
+    """Work on the background jobs, without serving, until SIGINT or SIGTERM."""
+    await migrate(settings)
+    db = await Db.open(settings.database, Clock())
+    work = working(settings, db)
+    try:
+        await work.start()
+        print("Key2Key works on its jobs", flush=True)
+        await asked_to_stop()
+    finally:
+        await work.stop()
+        await db.close()
+
+
+async def jobs(chosen: argparse.Namespace, settings: Settings) -> None:
+    """Show the queue of background jobs and its dead letters; retry or drop some."""
+    db = await Db.open(settings.database, Clock())
+    try:
+        print(await report.answer(db, chosen.action, None if chosen.all else chosen.ids))
+    finally:
+        await db.close()
+
+
+async def asked_to_stop() -> None:
+    """Wait for SIGINT or SIGTERM."""
+    stopping = asyncio.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
+    await stopping.wait()
+    print("Stopping …", flush=True)
 
 
 async def listen(runner: web.AppRunner, settings: Settings) -> None:

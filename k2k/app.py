@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import AsyncIterator
 from dataclasses import dataclass
+from datetime import timedelta
+from functools import partial
 from typing import Any
 
 from aiohttp import web
@@ -25,9 +27,12 @@ from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
 from k2k.flows import enquiry
 from k2k.infra.db import Db
-from k2k.infra.mail import Mail, Mailbox
+from k2k.infra.jobs import queue
+from k2k.infra.jobs.worker import Worker
+from k2k.infra.mail import Mailbox, SendMail, sending
 from k2k.infra.migrations import applied_migrations, missing_migrations
 from k2k.infra.pubsub import PubSub
+from k2k.infra.smtp import Smtp
 from k2k.infra.streams import Numbered, Streams
 from k2k.live.broker import Broker
 from k2k.live.command import Commands
@@ -58,6 +63,7 @@ class Process:
     broker: Broker
     pubsub: PubSub
     sockets: SocketDoor
+    worker: Worker
 
 
 async def build(settings: Settings) -> Process:
@@ -68,11 +74,9 @@ async def build(settings: Settings) -> Process:
     db = await Db.open(settings.database, Clock())
     tokens, passwords = Tokens(settings.auth), Passwords(settings.auth)
     authenticator = SignInAuthenticator(db, tokens)
-    mailbox = Mailbox(settings.home / "mail", sender=settings.mail.sender)
     parts: dict[type[Any], Any] = {
         Tokens: tokens,
         Passwords: passwords,
-        Mail: mailbox,
         SignInAuthenticator: authenticator,
     }
     services = Services(db, parts)
@@ -102,9 +106,14 @@ async def build(settings: Settings) -> Process:
     if settings.docs:
         docs.bind(app, files)
 
+    worker = working(settings, db)
+
     async def running(_app: web.Application) -> AsyncIterator[None]:
         await broker.start()
+        if settings.jobs.in_process:
+            await worker.start()
         yield
+        await worker.stop()
         await hub.close()
         await broker.close()
         await db.close()
@@ -112,7 +121,19 @@ async def build(settings: Settings) -> Process:
 
     app.cleanup_ctx.append(running)
     app.on_shutdown.append(sockets.shut_down)
-    return Process(app, db, hub, broker, pubsub, sockets)
+    return Process(app, db, hub, broker, pubsub, sockets, worker)
+
+
+def working(settings: Settings, db: Db) -> Worker:
+    """Who does which job, and what is done when."""
+    jobs, server = settings.jobs, settings.mail.server
+    mail = Smtp(server, timeout=settings.mail.timeout_seconds) if server else Mailbox(settings.home / "mail")
+    unknown, history = timedelta(minutes=jobs.unknown_minutes), timedelta(days=jobs.log_days)
+    worker = Worker(settings.database, jobs)
+    worker.bind(SendMail, sending(mail, settings.mail.sender))
+    worker.every("*/5 * * * *", "jobs.unknown", lambda: queue.bury_unknown(db, worker.names, unknown))
+    worker.every("17 * * * *", "jobs.clean", partial(queue.clean_log, db, history))
+    return worker
 
 
 def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> None:

@@ -19,7 +19,7 @@ from pydantic import SecretStr
 
 from k2k.core.settings import Settings, load
 from k2k.infra import embedded, migrations
-from tests.support import Api, Node, People, Subprocess
+from tests.support import Api, Node, People, Subprocess, Workplace
 
 pytest_plugins = ["tests.needs"]
 
@@ -72,6 +72,21 @@ def worker(request: pytest.FixtureRequest) -> str:
 async def database_url(servers: tuple[str, str], worker: str) -> str:
     """This worker's own migrated database."""
     return await migrations.ensure_database(servers[0], f"k2k_{worker}", template=TEMPLATE)
+
+
+@pytest.fixture(scope="session")
+async def jobs_database_url(servers: tuple[str, str], worker: str) -> str:
+    """A database where no serving process takes the jobs."""
+    return await migrations.ensure_database(servers[0], f"k2k_jobs_{worker}", template=TEMPLATE)
+
+
+@pytest.fixture
+async def workplace(settings: Settings, jobs_database_url: str) -> AsyncIterator[Workplace]:
+    """An empty queue, and workers on it."""
+    workplace = await Workplace.open(settings, jobs_database_url)
+    await workplace.db.records("truncate pgqueuer, pgqueuer_log, pgqueuer_schedules", ())
+    yield workplace
+    await workplace.close()
 
 
 @pytest.fixture(scope="session")

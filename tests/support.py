@@ -20,9 +20,10 @@ from uuid import UUID, uuid4
 
 import aiohttp
 from aiohttp import web
-from pydantic import TypeAdapter
+from pydantic import SecretStr, TypeAdapter
 
 from k2k.app import OPERATIONS, Process, build
+from k2k.core.clock import Clock
 from k2k.core.ids import AgencyId, UserId
 from k2k.core.settings import Settings
 from k2k.features.accounts import store as accounts_store
@@ -30,6 +31,10 @@ from k2k.features.accounts.passwords import Passwords
 from k2k.features.accounts.tokens import Tokens
 from k2k.features.agents import service as agents
 from k2k.features.agents.models import AgencyRole
+from k2k.infra.db import Db
+from k2k.infra.jobs.job import Job
+from k2k.infra.jobs.queue import Dead, dead_letters, queue_state
+from k2k.infra.jobs.worker import Worker
 from k2k.live.socket import PATH
 
 ROOT = Path(__file__).parents[1]
@@ -176,6 +181,56 @@ class Subprocess:
         for process in cls.running:
             await process.kill()
         cls.running.clear()
+
+
+@dataclass
+class Workplace:
+    """A queue of jobs, and workers with little patience that end with the test."""
+
+    settings: Settings
+    db: Db
+    workers: list[Worker] = field(default_factory=list)
+
+    @classmethod
+    async def open(cls, settings: Settings, url: str) -> Workplace:
+        quick = {"poll_seconds": 0.2, "heartbeat_seconds": 5.0, "retry_seconds": 0.05, "stop_seconds": 2.0}
+        changed = {
+            "database": settings.database.model_copy(update={"url": SecretStr(url)}),
+            "jobs": settings.jobs.model_copy(update=quick),
+        }
+        settings = settings.model_copy(update=changed)
+        return cls(settings, await Db.open(settings.database, Clock()))
+
+    def worker(self, **changes: Any) -> Worker:
+        """A worker that is not started."""
+        self.workers.append(Worker(self.settings.database, self.settings.jobs.model_copy(update=changes)))
+        return self.workers[-1]
+
+    async def enqueue(self, *jobs: Job, **more: Any) -> None:
+        async with self.db.transaction() as tx:
+            for job in jobs:
+                tx.enqueue(job, **more)
+
+    async def states(self) -> dict[tuple[str, str], int]:
+        """How many jobs there are by name and state."""
+        return {(one.name, one.state): one.jobs for one in await queue_state(self.db)}
+
+    async def empty(self) -> bool:
+        return await self.states() == {}
+
+    async def dead(self, count: int = 1) -> list[Dead]:
+        """The dead letters, as soon as they are that many."""
+
+        async def there() -> bool:
+            return len(await dead_letters(self.db)) >= count
+
+        await eventually(there)
+        return await dead_letters(self.db)
+
+    async def close(self) -> None:
+        for worker in self.workers:
+            await worker.stop()
+        await self.db.close()
 
 
 @dataclass(frozen=True)

@@ -5,16 +5,20 @@ from __future__ import annotations
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
+from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError, model_validator
 
 ROOT = Path(__file__).parents[2]
 """The checkout: what `home`, `server.assets` and `.env` are relative to."""
 
 MINIMUM_SECRET_BYTES = 32
 WELL_KNOWN_SECRETS = ("change-me", "changeme", "secret", "password", "key2key", "example", "development")
+
+
+LOOPBACK = ("localhost", "127.0.0.1", "::1")
 
 
 class SettingsError(Exception):
@@ -84,8 +88,68 @@ class LiveSettings(Section):
     linger_seconds: Seconds
 
 
+class JobSettings(Section):
+    in_process: bool
+    at_once: int = Field(ge=2)
+    poll_seconds: Seconds
+    heartbeat_seconds: Seconds
+    retry_seconds: Seconds
+    retry_seconds_most: Seconds
+    stop_seconds: Seconds
+    unknown_minutes: Count
+    log_days: Count
+
+
+class MailServer(Section):
+    """Where mail.url leads to. `tls`: from the first byte, after STARTTLS, or not at all."""
+
+    host: str
+    port: int
+    tls: Literal["at-once", "starttls", "none"]
+    user: str | None
+    password: SecretStr | None
+
+
 class MailSettings(Section):
-    sender: str
+    sender: str = Field(pattern=r"^[^\x00-\x1f]*<[^\x00-\x20<>@]+@[^\x00-\x20<>@]+>$")
+    url: SecretStr
+    timeout_seconds: Seconds
+
+    @property
+    def server(self) -> MailServer | None:
+        """The SMTP server; None where mail is kept as files. ValueError, without any secret, if the URL is none."""
+        url = self.url.get_secret_value()
+        return _mail_server(url) if url else None
+
+    @model_validator(mode="after")
+    def _url_is_one(self) -> Self:
+        _ = self.server
+        return self
+
+
+def _mail_server(url: str) -> MailServer:
+    schemes: dict[str, tuple[Literal["at-once", "starttls", "none"], int]] = {
+        "smtps": ("at-once", 465),
+        "smtp+starttls": ("starttls", 587),
+        "smtp": ("none", 25),
+    }
+    try:
+        parts = urlsplit(url)
+        port = parts.port
+    except ValueError:
+        raise ValueError("mail.url is not a URL: write reserved characters of the password as %XX") from None
+    if parts.scheme not in schemes or not parts.hostname or parts.path.strip("/") or parts.query or parts.fragment:
+        raise ValueError("mail.url must be smtps://, smtp+starttls:// or smtp:// and then user:password@host:port")
+    tls, usual = schemes[parts.scheme]
+    if parts.password and tls == "none" and parts.hostname not in LOOPBACK:
+        raise ValueError("mail.url would show its password to the network: use smtps:// or smtp+starttls://")
+    return MailServer(
+        host=parts.hostname,
+        port=port or usual,
+        tls=tls,
+        user=unquote(parts.username) if parts.username else None,
+        password=SecretStr(unquote(parts.password)) if parts.password else None,
+    )
 
 
 class LogSettings(Section):
@@ -103,6 +167,7 @@ class Settings(Section):
     redis: RedisSettings
     auth: AuthSettings
     live: LiveSettings
+    jobs: JobSettings
     mail: MailSettings
     log: LogSettings
 

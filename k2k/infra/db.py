@@ -64,7 +64,7 @@ class Db(Reader):
                 "jsonb",
                 schema="pg_catalog",
                 format="binary",
-                encoder=lambda content: b"\x01" + content,
+                encoder=lambda content: b"\x01" + (content.encode() if isinstance(content, str) else content),
                 decoder=lambda content: content[1:],
             )
             # asyncpg asks the server about array types when it first meets them: not in the first write, please.

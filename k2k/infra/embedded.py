@@ -131,6 +131,16 @@ def start_postgres(home: Path, *, durable: bool = True) -> Server:
     return _started(home, start, lambda server, port: _accepts(data, server.pid))
 
 
+def running_postgres(home: Path) -> str | None:
+    """The URL of the PostgreSQL that another process of ours runs in `home`; None if none does."""
+    with contextlib.suppress(OSError, ValueError, IndexError):
+        lines = (home / "data" / "postmaster.pid").read_text().splitlines()
+        os.kill(int(lines[0]), 0)
+        if _accepts(home / "data", int(lines[0])):
+            return f"postgresql://postgres:{(home / 'password').read_text()}@127.0.0.1:{int(lines[3])}/postgres"
+    return None
+
+
 def start_valkey(home: Path) -> Server:
     """Start an empty Valkey in `home`: nothing is kept on disk, the password is new each time.
 

@@ -52,6 +52,6 @@ def set_up(settings: LogSettings) -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(level)
-    # yoyo and aiohttp's access log tell every step; ours tell what matters.
-    for name in ("yoyo", "aiohttp.access"):
+    # These tell every step; ours tell what matters.
+    for name in ("yoyo", "aiohttp.access", "pgqueuer"):
         logging.getLogger(name).setLevel(logging.WARNING)

@@ -10,12 +10,14 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from datetime import timedelta
 from typing import Any, Generic, TypeVar
 
 import asyncpg
 from pydantic_core import from_json, to_json
 
 from k2k.core.ids import Channel
+from k2k.infra.jobs.job import ENQUEUE, NOW, Enqueued, Job, columns
 from k2k.infra.sql import Row, Statement
 from k2k.infra.streams import Event, Numbered, Position, announcement
 
@@ -103,6 +105,13 @@ class Tx(Reader):
         """Add an event to this transaction, to stand in the stream of each channel in `to`."""
 
     @abstractmethod
+    def enqueue(self, job: Job, *, key: str | None = None, delay: timedelta = NOW, priority: int = 0) -> None:
+        """Have `job` done after COMMIT and `delay`, higher priorities first; without COMMIT there is no job.
+
+        Where a job of the same kind and `key` already waits or runs, that one will do and this is left out.
+        """
+
+    @abstractmethod
     def committed(self) -> list[Numbered]:
         """After COMMIT: every event of this transaction at its place, in the order they were made."""
 
@@ -115,6 +124,7 @@ class Transaction(Tx):
         self._pending: list[dict[str, Any]] = []
         self._owners: list[Emitted] = []
         self._numbered: list[Numbered] = []
+        self._jobs: list[Enqueued] = []
 
     async def announce(self, statement: Statement[Row], *arguments: Any) -> list[Announced[Row]]:
         announced = []
@@ -130,12 +140,17 @@ class Transaction(Tx):
         self._add(announcement(event, to), emitted)
         return emitted
 
+    def enqueue(self, job: Job, *, key: str | None = None, delay: timedelta = NOW, priority: int = 0) -> None:
+        self._jobs.append(Enqueued(job, key, delay, priority))
+
     def _add(self, event: dict[str, Any], owner: Emitted) -> None:
         self._pending.append(event)
         self._owners.append(owner)
 
     async def finish(self) -> None:
-        """Number and store what was emitted: locks streams, so nothing may lock rows after it."""
+        """Store what was enqueued and emitted: the latter locks streams, so nothing may lock rows after it."""
+        if self._jobs:
+            await self.run(ENQUEUE, *columns(self._jobs))
         if not self._pending:
             return
         for row in await self.rows(EMIT, to_json(self._pending)):
@@ -175,6 +190,9 @@ class SingleStatement(Tx):
 
     def emit(self, event: Event, to: Iterable[Channel]) -> Emitted:
         raise RuntimeError("a single-statement transaction announces its events in SQL")
+
+    def enqueue(self, job: Job, *, key: str | None = None, delay: timedelta = NOW, priority: int = 0) -> None:
+        raise RuntimeError("a single-statement transaction has no second statement for jobs: open db.transaction()")
 
     def committed(self) -> list[Numbered]:
         return self._numbered

@@ -17,7 +17,6 @@ from k2k.features.accounts.models import (
 )
 from k2k.features.accounts.passwords import Passwords
 from k2k.features.accounts.tokens import Tokens
-from k2k.infra.mail import Mail
 from k2k.ops.call import Call
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Reply, Routes
@@ -31,7 +30,7 @@ NO_STORE = {"Cache-Control": "no-store"}
 @routes.post("/auth/register", may=Permission.sign_in, status=202, raises=(SignInBusy,))
 async def register(call: Call, body: Registration) -> Notice:
     """Open an account. The answer is the same whether the address is new or taken; its owner gets mail."""
-    await service.register(call.db, call.use(Passwords), call.use(Mail), body)  # type: ignore[type-abstract]
+    await service.register(call.db, call.use(Passwords), body)
     return Notice(message="Check your mail: it says how to go on")
 
 

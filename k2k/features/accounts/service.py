@@ -14,7 +14,7 @@ from k2k.features.accounts.models import Credentials, Registration, TokenPair, U
 from k2k.features.accounts.passwords import Passwords
 from k2k.features.accounts.tokens import Tokens
 from k2k.infra.db import Db
-from k2k.infra.mail import Mail
+from k2k.infra.mail import SendMail
 from k2k.infra.transaction import Reader, Tx
 from k2k.ops.permissions import Role
 from k2k.ops.registry import Json
@@ -23,21 +23,25 @@ from k2k.ops.registry import Json
 REPEAT_WINDOW = timedelta(seconds=10)
 
 
-async def register(db: Db, passwords: Passwords, mail: Mail, wish: Registration) -> None:
+async def register(db: Db, passwords: Passwords, wish: Registration) -> None:
     """Open an account, or tell the owner of the address that somebody tried: alike to the one who asks."""
     hashed = await passwords.hash(wish.password)
     async with db.transaction() as tx:
         user = await store.add_user(tx, wish.email, hashed, wish.full_name)
-    if user is not None:
-        subject = "Welcome to Key2Key"
-        text = f"Selam {wish.full_name},\n\nyour account is open: sign in with this address.\n"
-    else:
-        subject = "You already have a Key2Key account"
-        text = (
-            "Selam,\n\nsomebody, perhaps you, tried to open an account with this address. You have one already:\n"
-            "sign in with it. If it was not you, there is nothing to do.\n"
-        )
-    await mail.send(to=wish.email, subject=subject, text=text)
+        tx.enqueue(_welcome(wish) if user is not None else _already_open(wish))
+
+
+def _welcome(wish: Registration) -> SendMail:
+    text = f"Selam {wish.full_name},\n\nyour account is open: sign in with this address.\n"
+    return SendMail(to=wish.email, subject="Welcome to Key2Key", text=text)
+
+
+def _already_open(wish: Registration) -> SendMail:
+    text = (
+        "Selam,\n\nsomebody, perhaps you, tried to open an account with this address. You have one already:\n"
+        "sign in with it. If it was not you, there is nothing to do.\n"
+    )
+    return SendMail(to=wish.email, subject="You already have a Key2Key account", text=text)
 
 
 async def sign_in(

@@ -36,11 +36,18 @@ def alike(answer: Response) -> Any:
     return {name: value for name, value in answer.json.items() if name != "request_id"}
 
 
-def mail_to(settings: Settings, address: str) -> list[EmailMessage]:
-    """All mail to the address (however it is spelled), oldest first."""
-    paths = sorted((settings.home / "mail").glob("*.eml"))
-    messages = [email.message_from_bytes(path.read_bytes(), _class=EmailMessage, policy=policy) for path in paths]
-    return [message for message in messages if str(message["To"]).lower() == address.lower()]
+async def mail_to(settings: Settings, address: str, count: int = 1) -> list[EmailMessage]:
+    """The mail to the address (however it is spelled), oldest first, as soon as it is that many."""
+    found: list[EmailMessage] = []
+
+    async def arrived() -> bool:
+        paths = sorted((settings.home / "mail").glob("*.eml"))
+        messages = [email.message_from_bytes(path.read_bytes(), _class=EmailMessage, policy=policy) for path in paths]
+        found[:] = [message for message in messages if str(message["To"]).lower() == address.lower()]
+        return len(found) >= count
+
+    await eventually(arrived)
+    return found
 
 
 async def execute(node: Node, statement: str, *arguments: object) -> list[Any]:
@@ -62,7 +69,7 @@ async def test_a_new_and_a_taken_address_get_the_same_answer_and_different_mail(
     assert (first.status, first.json) == (second.status, second.json)
     assert first.status == 202
     assert set(first.headers) == set(second.headers)
-    welcome, warning = mail_to(settings, wish["email"])
+    welcome, warning = await mail_to(settings, wish["email"], 2)
     assert welcome["To"] == warning["To"] == wish["email"]
     assert "Abebe Kebede" in welcome.get_content()
     assert "already" in warning["Subject"]
@@ -91,7 +98,9 @@ async def test_an_address_is_the_same_however_it_is_spelled(api: Api, node: Node
     for spelling in (str.title, str.upper, str.lower):
         assert (await api.post("/auth/register", json=wish | {"email": spelling(wish["email"])})).status == 202
     assert await execute(node, "select count(*) from users where email = $1::text::citext", wish["email"]) == [(1,)]
-    assert [message["Subject"] for message in mail_to(settings, wish["email"])].count("Welcome to Key2Key") == 1
+    assert [message["Subject"] for message in await mail_to(settings, wish["email"], 3)].count(
+        "Welcome to Key2Key"
+    ) == 1
     for address in (wish["email"], wish["email"].lower(), wish["email"].upper(), f"  {wish['email']} "):
         assert (await log_in(api, address)).status == 200, address
 
@@ -99,7 +108,7 @@ async def test_an_address_is_the_same_however_it_is_spelled(api: Api, node: Node
 async def test_an_address_of_another_script_can_be_used(api: Api, settings: Settings) -> None:
     wish = registration(email=f"አበበ.{uuid4().hex}@people.example", full_name="አበበ ከበደ")
     assert (await api.post("/auth/register", json=wish)).status == 202
-    (welcome,) = mail_to(settings, wish["email"])
+    (welcome,) = await mail_to(settings, wish["email"])
     assert "አበበ ከበደ" in welcome.get_content()
     assert (await log_in(api, wish["email"])).status == 200
 
@@ -111,7 +120,7 @@ async def test_many_at_once_open_one_account(api: Api, node: Node, settings: Set
     assert {answer.status for answer in answers} == {202}
     assert len({str(answer.json) for answer in answers}) == 1
     assert await execute(node, "select count(*) from users where email = $1::text::citext", wish["email"]) == [(1,)]
-    subjects = [message["Subject"] for message in mail_to(settings, wish["email"])]
+    subjects = [message["Subject"] for message in await mail_to(settings, wish["email"], 10)]
     assert (len(subjects), subjects.count("Welcome to Key2Key")) == (10, 1)
 
 
@@ -176,9 +185,9 @@ async def test_what_is_missing_is_named(api: Api) -> None:
 async def test_a_name_cannot_put_words_into_the_head_of_a_mail(api: Api, settings: Settings) -> None:
     wish = registration(full_name="Abebe\r\nBcc: evil@people.example\r\n\r\n{{7*7}} %s {0}")
     assert (await api.post("/auth/register", json=wish)).status == 202
-    (welcome,) = mail_to(settings, wish["email"])
+    (welcome,) = await mail_to(settings, wish["email"])
     assert set(welcome.keys()) <= {
-        "From", "To", "Subject", "Date", "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
+        "From", "To", "Subject", "Date", "Message-ID", "Content-Type", "Content-Transfer-Encoding", "MIME-Version",
     }  # fmt: skip
     assert "{{7*7}} %s {0}" in welcome.get_content()
 
