@@ -98,7 +98,8 @@ def servers(settings: Settings, *, join: bool) -> Iterator[Settings]:
     They stop in reverse order when the block ends, PostgreSQL last. With `join` a PostgreSQL that a `serve` of this
     checkout has started is used as it is.
     """
-    if not settings.development:
+    needed = (settings.database.url, settings.redis.url, settings.auth.secret)
+    if not settings.development or all(value.get_secret_value() for value in needed):
         yield settings
         return
     # Only here: production has no embedded servers installed.
@@ -159,6 +160,11 @@ async def migrate(settings: Settings) -> None:
 
 async def seed(settings: Settings) -> None:
     """Fill an empty development database with the sample market."""
+    if not settings.development:
+        raise StartError(
+            "The sample market is for development: its passwords are in the source. To try it all the same on a "
+            "database that nobody else reaches, set K2K_ENVIRONMENT=development for this command"
+        )
     await migrate(settings)
     db = await Db.open(settings.database, Clock())
     passwords = Passwords(settings.auth)

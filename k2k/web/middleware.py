@@ -28,7 +28,7 @@ def access(metrics: Metrics) -> Middleware:
 
     @web.middleware
     async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
-        request[REQUEST_ID] = request_id = uuid4().hex
+        request_id = request.setdefault(REQUEST_ID, uuid4().hex)
         started = time.perf_counter()
         status = 499  # the client left before it was answered
         with structlog.contextvars.bound_contextvars(request_id=request_id):

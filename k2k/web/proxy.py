@@ -2,17 +2,21 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from ipaddress import IPv4Network, IPv6Network, ip_address
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 
+from k2k.web.problems import REQUEST_ID
+
+REQUEST = re.compile(r"[0-9a-f]{32}")
 Network = IPv4Network | IPv6Network
 
 
 def behind(proxies: Sequence[Network]) -> Middleware:
-    """Makes `request.remote` and `request.scheme` those of the client, as trusted proxies tell them.
+    """Makes `request.remote` and `request.scheme` those of the client, as trusted proxies tell them; their id counts too.
 
     Only a peer in one of the networks `proxies` is believed. X-Forwarded-For is read from its end: each proxy adds the
     address it heard from, so the first one that is no proxy of ours is the client; what stands before it is hearsay.
@@ -27,7 +31,10 @@ def behind(proxies: Sequence[Network]) -> Middleware:
         scheme = request.headers.get("X-Forwarded-Proto", request.scheme)
         if not _is_address(client) or scheme not in ("http", "https"):
             return await handler(request)
-        return await handler(request.clone(remote=client, scheme=scheme))
+        believed = request.clone(remote=client, scheme=scheme)
+        if REQUEST.fullmatch(request.headers.get("X-Request-ID", "")):
+            believed[REQUEST_ID] = request.headers["X-Request-ID"]
+        return await handler(believed)
 
     return believe
 

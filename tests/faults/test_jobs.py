@@ -16,9 +16,8 @@ from k2k.core.settings import Settings
 from k2k.infra import embedded, migrations
 from k2k.infra.jobs.job import Attempt, Job
 from k2k.infra.mail import SendMail
-from tests.faults.test_thread import free_port
 from tests.infra.test_mail import PostOffice
-from tests.support import ROOT, Workplace, eventually
+from tests.support import ROOT, Workplace, eventually, free_port
 
 KILLER = """
 import asyncio, os, signal, sys

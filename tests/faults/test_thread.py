@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import os
 import signal
-import socket
 from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
 
@@ -15,7 +14,7 @@ from pydantic import SecretStr
 from k2k.core.settings import Settings
 from k2k.infra import embedded
 from k2k.infra.streams import Numbered
-from tests.support import Live, Node, People, Person, Subprocess
+from tests.support import Live, Node, People, Person, Subprocess, free_port
 
 
 @pytest.fixture
@@ -26,13 +25,6 @@ async def fragile(settings: Settings, own_valkey: embedded.Server) -> AsyncItera
     yield nodes[0], nodes[1]
     for node in nodes:
         await node.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 async def talk(people: People) -> tuple[Person, Person, str]:

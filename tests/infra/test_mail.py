@@ -20,8 +20,7 @@ from k2k.app import working
 from k2k.core.settings import SettingsError, load
 from k2k.infra.jobs.worker import Worker
 from k2k.infra.mail import SendMail
-from tests.faults.test_thread import free_port
-from tests.support import Node, Workplace, eventually
+from tests.support import Node, Workplace, eventually, free_port
 
 PASSWORD = "open/sesame @ night"
 
