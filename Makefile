@@ -3,7 +3,7 @@
 #   make test    every check and test on servers of its own
 #   make check   the checks without the tests
 #   make bench   the speed measurements
-.PHONY: run test check bench requirements
+.PHONY: run test check bench requirements checksums
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -31,6 +31,10 @@ requirements: .venv/dev
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 			--no-annotate --custom-compile-command "make requirements" $$name.in -o $$name.txt || exit 1; \
 	done
+
+# What the migrations read. Only for those that no database outside of development has yet: the others are history.
+checksums: .venv/runtime
+	$(BIN)/python -m k2k.infra.migrations > sql/migrations/checksums.txt
 
 # The system's pip fills the environment, so a Python without ensurepip (Debian's) will do.
 .venv/bin/python:
