@@ -123,7 +123,7 @@ def names(path: Path) -> Iterator[tuple[int, str]]:
 
 CLIENTS = re.compile(
     r"aiohttp\.(ClientSession|request|TCPConnector|UnixConnector|BaseConnector|connector|client)(\.|$)"
-    r"|(urllib\.request|http\.client|http\.HTTP\w+|requests|httpx|urllib3|pycurl|ftplib|telnetlib)(\.|$)"
+    r"|(urllib\.request|http\.client|requests|httpx|urllib3|pycurl|ftplib|telnetlib)(\.|$)"
 )
 
 
