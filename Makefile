@@ -5,7 +5,8 @@
 #   make bench   the speed measurements
 #   make assets  what browsers load: /docs and the live SDK (`make run` and `make test` bring it too)
 #   make openapi docs/openapi.json and docs/errors.md anew, after an operation or an error has changed
-.PHONY: run test check bench assets openapi requirements
+#   make checksums, make requirements   after a new migration, after a change of a requirements*.in
+.PHONY: run test check bench assets openapi requirements checksums
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -43,6 +44,10 @@ requirements: .venv/dev
 			--no-annotate --custom-compile-command "make requirements" $$name.in -o $$name.txt || exit 1; \
 	done
 	$(BIN)/python tools/node.py npm install --package-lock-only
+
+# What the migrations read. Only for those that no database outside of development has yet: the others are history.
+checksums: .venv/runtime
+	$(BIN)/python -m k2k.infra.migrations > sql/migrations/checksums.txt
 
 # The system's pip fills the environment, so a Python without ensurepip (Debian's) will do.
 .venv/bin/python:

@@ -11,7 +11,7 @@ import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, nullcontext
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -140,8 +140,10 @@ class Subprocess:
         self.api = Api(f"http://127.0.0.1:{port}")
 
     @classmethod
-    async def start(cls, settings: Settings, port: int, **environment: str) -> Subprocess:
-        """Start and wait until it is ready."""
+    async def start(
+        cls, settings: Settings, port: int, *, output: Path | None = None, **environment: str
+    ) -> Subprocess:
+        """Start and wait until it is ready. What it says, its log too, goes to the file `output` if one is given."""
         given = {
             "K2K_ENVIRONMENT": "production",
             "K2K_HOME": str(settings.home),
@@ -155,9 +157,17 @@ class Subprocess:
             **environment,
         }
         inherited = {name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "run.py", "serve", cwd=ROOT, env={**inherited, **given}, start_new_session=True
-        )
+        with output.open("wb") if output else nullcontext() as said:
+            process = await asyncio.create_subprocess_exec(
+                sys.executable,
+                "run.py",
+                "serve",
+                cwd=ROOT,
+                env={**inherited, **given},
+                start_new_session=True,
+                stdout=said,
+                stderr=said,
+            )
         started = cls(process, port)
         cls.running.append(started)
         await eventually(started.ready, seconds=15)

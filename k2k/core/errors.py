@@ -138,6 +138,14 @@ class IdempotencyInProgress(Conflict):
         self.retry_after = 1
 
 
+class AddressNotAllowed(Invalid):
+    """The address is not public, or not of a kind we call. What a name resolved to is not told."""
+
+    code = "address-not-allowed"
+    number = 1013
+    title = "This address cannot be used: it must be a public http or https address"
+
+
 class Internal(DomainError):
     """Our fault. The request id leads to the log, nothing inner is told. Trying once more later is right."""
 

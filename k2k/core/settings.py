@@ -72,6 +72,7 @@ class RedisSettings(Section):
 
 class AuthSettings(Section):
     secret: SecretStr
+    previous_secrets: Annotated[tuple[SecretStr, ...], BeforeValidator(_comma_separated)]
     issuer: str = Field(min_length=1)
     audience: str = Field(min_length=1)
     access_minutes: Count
@@ -205,15 +206,14 @@ class Settings(Section):
         return self.development or self.server.docs
 
     def secret_faults(self) -> list[str]:
-        """Why the signing secret cannot be used (empty: it can)."""
+        """Why the signing secret or one that is kept for reading cannot be used (empty: they can)."""
         secret = self.auth.secret.get_secret_value()
         if not secret:
             return ["auth.secret is missing: set K2K_AUTH__SECRET to at least 32 random bytes"]
-        if any(word in secret.lower() for word in WELL_KNOWN_SECRETS):
-            return ["auth.secret contains a well-known word: make a random one"]
-        if len(secret.encode()) < MINIMUM_SECRET_BYTES or len(set(secret)) < MINIMUM_SECRET_BYTES // 4:
-            return ["auth.secret is too short or too regular: it needs at least 32 random bytes"]
-        return []
+        faults = _weakness("auth.secret", secret)
+        for previous in self.auth.previous_secrets:
+            faults += _weakness("auth.previous_secrets", previous.get_secret_value())
+        return faults
 
     def production_faults(self) -> list[str]:
         """What a process outside development must not start without."""
@@ -224,6 +224,15 @@ class Settings(Section):
         if not self.limits.enabled:
             faults.append("limits.enabled is false: limits can be widened, but not left out")
         return faults
+
+
+def _weakness(name: str, secret: str) -> list[str]:
+    """Why somebody might guess the secret that the setting `name` holds (empty: nobody will)."""
+    if any(word in secret.lower() for word in WELL_KNOWN_SECRETS):
+        return [f"{name} contains a well-known word: make a random one"]
+    if len(secret.encode()) < MINIMUM_SECRET_BYTES or len(set(secret)) < MINIMUM_SECRET_BYTES // 4:
+        return [f"{name} is too short or too regular: it needs at least 32 random bytes"]
+    return []
 
 
 def load(environ: Mapping[str, str], *, directory: Path = ROOT) -> Settings:

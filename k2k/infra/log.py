@@ -21,6 +21,21 @@ def _hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> Eve
     return event
 
 
+def _leave_out_the_request(record: logging.LogRecord) -> bool:
+    """Say only why a request could not be read, and not as an error of ours: anybody can send one.
+
+    aiohttp shows the bytes that it cannot parse, and a token may stand in them.
+    """
+    error = record.exc_info[1] if record.exc_info else None
+    kind = type(error)
+    broken = kind.__module__ == "aiohttp.http_exceptions" or kind.__name__ == "RequestPayloadError"
+    if broken or isinstance(error, ConnectionError):
+        record.msg, record.args = "request not read: %s", (kind.__name__,)
+        record.exc_info = record.exc_text = None
+        record.levelno, record.levelname = logging.INFO, "INFO"
+    return True
+
+
 def set_up(settings: LogSettings) -> None:
     """Send our log lines and those of libraries to stderr in the chosen form."""
     level = getattr(logging, settings.level.upper())
@@ -55,3 +70,4 @@ def set_up(settings: LogSettings) -> None:
     # These tell every step; ours tell what matters.
     for name in ("yoyo", "aiohttp.access", "pgqueuer"):
         logging.getLogger(name).setLevel(logging.WARNING)
+    logging.getLogger("aiohttp.server").filters = [_leave_out_the_request]

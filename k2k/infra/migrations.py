@@ -1,12 +1,18 @@
 """Bringing a database to the newest form with yoyo, and refusing one that cannot hold it.
 
 Several processes may start at once: one migrates, the others wait at an advisory lock and find nothing to do.
+
+An applied migration is history. The database keeps the checksum of each file as it was applied, and a process whose
+file reads otherwise does not start; `sql/migrations/checksums.txt` keeps them for the eye of a reviewer.
 """
 
 from __future__ import annotations
 
+import hashlib
+import sys
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import asyncpg
 import psycopg
@@ -74,26 +80,74 @@ async def check_server(url: str) -> None:
 def migrate(url: str, *, down: bool = False) -> list[str]:
     """Apply every missing migration in order (or, with `down`, roll all of them back); return their ids.
 
-    Waits at most a minute for another process that is migrating.
+    Waits at most a minute for another process that is migrating. Raises DatabaseUnfit, having changed nothing, if a
+    file was changed after it was applied.
     """
     with psycopg.connect(url, autocommit=True) as guard:
         guard.execute("select set_config('lock_timeout', %s, false)", (f"{LOCK_SECONDS}s",))
         guard.execute("select pg_advisory_lock(%s)", (LOCK,))
-        backend = get_backend(_yoyo_url(url))
-        try:
-            # We hold the advisory lock, so a row in yoyo's own lock table is left from a crash.
-            backend.break_lock()
-            every = read_migrations(str(MIGRATIONS))
-            chosen = backend.to_rollback(every) if down else backend.to_apply(every)
-            ids = [migration.id for migration in chosen]
-            if down:
-                backend.rollback_migrations(chosen)
-            elif ids:
-                backend.apply_migrations(chosen)
-                guard.execute("analyze")
-        finally:
-            backend.connection.close()
+        if not down:
+            _refuse_changed(guard)
+        ids = _run(url, down=down)
+        if ids and not down:
+            guard.execute("analyze")
+        _keep_checksums(guard)
     return ids
+
+
+def checksums() -> dict[str, str]:
+    """The SHA-256 of each migration as it stands in its file, by id and in order. Rollbacks are not history."""
+    files = sorted(path for path in MIGRATIONS.glob("*.sql") if not path.stem.endswith(".rollback"))
+    return {path.stem: hashlib.sha256(path.read_bytes()).hexdigest() for path in files}
+
+
+def checksum_list() -> str:
+    """What checksums.txt says, in the form that sha256sum --check reads."""
+    return "".join(f"{checksum}  {id_}.sql\n" for id_, checksum in checksums().items())
+
+
+def _run(url: str, *, down: bool) -> list[str]:
+    """Have yoyo do it, inside the lock."""
+    backend = get_backend(_yoyo_url(url))
+    try:
+        # We hold the advisory lock, so a row in yoyo's own lock table is left from a crash.
+        backend.break_lock()
+        every = read_migrations(str(MIGRATIONS))
+        chosen = backend.to_rollback(every) if down else backend.to_apply(every)
+        ids = [migration.id for migration in chosen]
+        if down:
+            backend.rollback_migrations(chosen)
+        elif ids:
+            backend.apply_migrations(chosen)
+    finally:
+        backend.connection.close()
+    return ids
+
+
+def _refuse_changed(guard: psycopg.Connection[tuple[Any, ...]]) -> None:
+    kept = guard.execute(
+        "select true from information_schema.columns where table_name = '_yoyo_migration' and column_name = 'sha256'"
+    ).fetchone()
+    if kept is None:
+        return
+    files = checksums()
+    applied = guard.execute("select migration_id, sha256 from _yoyo_migration where sha256 is not null order by 1")
+    changed = [id_ for id_, checksum in applied if files.get(id_, checksum) != checksum]
+    if changed:
+        raise DatabaseUnfit(
+            f"Files of migrations that this database already has were changed afterwards: {', '.join(changed)}.\n"
+            "Bring them back as they were and write what is new as a further migration.\n"
+            "If the database is for development only, remove it (.k2k, where it is ours) to start afresh."
+        )
+
+
+def _keep_checksums(guard: psycopg.Connection[tuple[Any, ...]]) -> None:
+    """Note them beside yoyo's record that a migration was applied, so that both go when it is rolled back."""
+    guard.execute("alter table _yoyo_migration add column if not exists sha256 text")
+    for id_, checksum in checksums().items():
+        guard.execute(
+            "update _yoyo_migration set sha256 = %s where migration_id = %s and sha256 is null", (checksum, id_)
+        )
 
 
 async def applied_migrations(db: Reader) -> set[str]:
@@ -103,7 +157,7 @@ async def applied_migrations(db: Reader) -> set[str]:
 
 def missing_migrations(applied: set[str]) -> list[str]:
     """The ids of the files that are not among the `applied`."""
-    return sorted({path.stem for path in MIGRATIONS.glob("*.sql") if ".rollback" not in path.name} - applied)
+    return sorted(checksums().keys() - applied)
 
 
 def _yoyo_url(url: str) -> str:
@@ -111,3 +165,7 @@ def _yoyo_url(url: str) -> str:
     if scheme not in {"postgres", "postgresql"}:
         raise DatabaseUnfit(f"The database URL must begin with postgresql://, not {scheme}://")
     return f"postgresql+psycopg://{rest}"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(checksum_list())

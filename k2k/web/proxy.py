@@ -16,7 +16,7 @@ Network = IPv4Network | IPv6Network
 
 
 def behind(proxies: Sequence[Network]) -> Middleware:
-    """Makes `request.remote` and `request.scheme` those of the client, as trusted proxies tell them; their id counts too.
+    """Makes `request.remote` and `request.scheme` those of the client, as proxies tell them, and takes over their id.
 
     Only a peer in one of the networks `proxies` is believed. X-Forwarded-For is read from its end: each proxy adds the
     address it heard from, so the first one that is no proxy of ours is the client; what stands before it is hearsay.

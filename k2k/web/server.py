@@ -60,8 +60,9 @@ class _Connection(RequestHandler):
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: there is no way to take it back")
         request_id = uuid4().hex
-        if status < 500:
-            log.info("broken http", error=repr(exc)[:200], request_id=request_id)
+        if status < 500 or isinstance(exc, ConnectionError):
+            # Its text would quote the request, and with it tokens.
+            log.info("broken http", error=type(exc).__name__, request_id=request_id)
         else:
             log.error("unforeseen", exc_info=exc, request_id=request_id)
         response = answer(BadRequest() if status < 500 else Internal(), status, request_id)

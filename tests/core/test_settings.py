@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import os
 import secrets
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 from pydantic import ValidationError
 
-from k2k.core.settings import SettingsError, load
+from k2k.core.settings import ROOT, SettingsError, load
 
 PRODUCTION = {
     "K2K_ENVIRONMENT": "production",
@@ -59,6 +62,33 @@ def test_settings_are_frozen() -> None:
 def test_production_refuses_a_secret_that_is_none(secret: str, why: str) -> None:
     with pytest.raises(SettingsError, match=why):
         load({**PRODUCTION, "K2K_AUTH__SECRET": secret})
+
+
+def test_a_secret_that_is_only_kept_for_reading_must_be_as_good() -> None:
+    first, second = secrets.token_urlsafe(48), secrets.token_urlsafe(48)
+    variables = {**PRODUCTION, "K2K_AUTH__SECRET": secrets.token_urlsafe(48)}
+    kept = load({**variables, "K2K_AUTH__PREVIOUS_SECRETS": f"{first}, {second}"}).auth.previous_secrets
+    assert [secret.get_secret_value() for secret in kept] == [first, second]
+    with pytest.raises(SettingsError, match=r"auth\.previous_secrets is too short"):
+        load({**variables, "K2K_AUTH__PREVIOUS_SECRETS": f"{first},short"})
+
+
+@pytest.mark.parametrize("secret", ["", "Xk2-w", "change-me-change-me-change-me-change-me"])
+def test_a_real_process_without_a_real_secret_does_not_start(secret: str) -> None:
+    """It says why and ends, before it so much as looks for its servers (there are none at these addresses)."""
+    given = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    ended = subprocess.run(
+        [sys.executable, "run.py", "serve"],
+        cwd=ROOT,
+        env={**given, **PRODUCTION, "K2K_AUTH__SECRET": secret},
+        capture_output=True,
+        text=True,
+        timeout=30,
+    )
+    assert (ended.returncode, ended.stdout) == (1, "")
+    assert ended.stderr.startswith("Key2Key cannot start.\nThe settings cannot be used:\n  - auth.secret ")
+    assert "Traceback" not in ended.stderr
+    assert not secret or secret not in ended.stderr
 
 
 def test_production_starts_with_a_real_secret_and_names_its_servers() -> None:

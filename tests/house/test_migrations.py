@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 import subprocess
 from collections.abc import AsyncIterator
+from pathlib import Path
 from uuid import uuid4
 
 import asyncpg
@@ -35,11 +37,76 @@ def test_up_down_and_up_again_ends_in_the_same_structure(empty_database: str) ->
     before = structure(empty_database)
     first = migrations.migrate(empty_database)
     up = structure(empty_database)
+    for kind in ("TABLE public.users", "INDEX events_xid", "FUNCTION public.emit", "VIEW public.conversation_people"):
+        assert f"CREATE {kind}" in up
     assert sorted(first) == migrations.missing_migrations(set())
     assert sorted(migrations.migrate(empty_database, down=True)) == sorted(first)
     assert structure(empty_database) == before
     migrations.migrate(empty_database)
     assert structure(empty_database) == up
+
+
+def test_the_list_of_checksums_is_what_the_migrations_read() -> None:
+    """So that nobody edits history unawares: a database that has a migration never reads its file again."""
+    assert (migrations.MIGRATIONS / "checksums.txt").read_text() == migrations.checksum_list(), (
+        "sql/migrations/ and its checksums.txt differ. Was a file edited that a database outside of development "
+        "already has? Bring it back and write a further migration. A new or unreleased one: make checksums."
+    )
+
+
+def edited(directory: Path, migration: str) -> None:
+    """The migrations in `directory`, one of them with a line more."""
+    shutil.copytree(migrations.MIGRATIONS, directory)
+    with (directory / f"{migration}.sql").open("a") as file:
+        file.write("alter table users add column nickname text;\n")
+
+
+def test_a_migration_edited_after_it_was_applied_is_refused(
+    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations.migrate(empty_database)
+    before = structure(empty_database)
+    edited(tmp_path / "edited", "0002.accounts")
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "MIGRATIONS", tmp_path / "edited")
+        with pytest.raises(migrations.DatabaseUnfit, match=r"changed afterwards: 0002\.accounts\."):
+            migrations.migrate(empty_database)
+    assert structure(empty_database) == before
+    assert migrations.migrate(empty_database) == []
+
+
+def test_a_migration_rolled_back_may_be_edited(
+    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    migrations.migrate(empty_database)
+    migrations.migrate(empty_database, down=True)
+    edited(tmp_path / "edited", "0002.accounts")
+    monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path / "edited")
+    migrations.migrate(empty_database)
+    assert "nickname text" in structure(empty_database)
+    assert migrations.migrate(empty_database) == []
+
+
+def test_a_database_without_checksums_gets_those_of_today(empty_database: str) -> None:
+    migrations.migrate(empty_database)
+    with psycopg.connect(empty_database, autocommit=True) as connection:
+        connection.execute("alter table _yoyo_migration drop column sha256")
+        assert migrations.migrate(empty_database) == []
+        kept = connection.execute("select migration_id, sha256 from _yoyo_migration").fetchall()
+    assert dict(kept) == migrations.checksums()
+
+
+def test_a_process_older_than_its_database_starts(
+    empty_database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """In a rolling update the first new process migrates while old ones may still be started."""
+    migrations.migrate(empty_database)
+    shutil.copytree(migrations.MIGRATIONS, tmp_path / "older")
+    newest = sorted(migrations.checksums())[-1]
+    for path in (tmp_path / "older").glob(f"{newest}.*"):
+        path.unlink()
+    monkeypatch.setattr(migrations, "MIGRATIONS", tmp_path / "older")
+    assert migrations.migrate(empty_database) == []
 
 
 async def test_of_many_processes_that_start_at_once_one_migrates(empty_database: str) -> None:

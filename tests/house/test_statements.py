@@ -5,6 +5,7 @@ from __future__ import annotations
 import importlib
 import pkgutil
 from collections.abc import AsyncIterator, Iterator
+from dataclasses import Field, fields, is_dataclass
 from pathlib import Path
 
 import asyncpg
@@ -21,6 +22,10 @@ def bound_statements() -> Iterator[tuple[str, Statement[object]]]:
         for name, value in vars(importlib.import_module(found.name)).items():
             if isinstance(value, Statement):
                 yield f"{found.name}.{name}", value
+
+
+def fields_of(statement: Statement[object]) -> tuple[Field[object], ...]:
+    return fields(statement.row) if is_dataclass(statement.row) else ()
 
 
 STATEMENTS = dict(bound_statements())
@@ -40,10 +45,15 @@ async def test_a_statement_is_what_its_store_takes_it_for(
     statement = STATEMENTS[place]
     attributes = (await connection.prepare(statement.text)).get_attributes()
     names = [attribute.name for attribute in attributes]
+    for attribute in attributes:
+        # json is kept as it was written, with newlines, and a newline ends a frame: only jsonb goes to a client.
+        assert attribute.type.name != "json", f"{attribute.name}: build it with jsonb_… functions"
     if statement.columns is None:
         assert [attribute.type.name for attribute in attributes] == ["jsonb"]
     else:
         assert names == statement.columns
+        jsonb = {attribute.name for attribute in attributes if attribute.type.name == "jsonb"}
+        assert {field.name for field in fields_of(statement) if "bytes" in str(field.type)} >= jsonb
     if statement.announces:
         announced = (await connection.prepare(statement.announcing)).get_attributes()
         assert [attribute.name for attribute in announced] == [

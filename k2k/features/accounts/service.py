@@ -5,6 +5,8 @@ from __future__ import annotations
 from datetime import datetime, timedelta
 from uuid import UUID
 
+import structlog
+
 from k2k.core.errors import NotFound, Unauthenticated
 from k2k.core.ids import SignInId, UserId, user_channel
 from k2k.features.accounts import store
@@ -18,6 +20,8 @@ from k2k.infra.mail import SendMail
 from k2k.infra.transaction import Reader, Tx
 from k2k.ops.permissions import Role
 from k2k.ops.registry import Json
+
+log = structlog.get_logger()
 
 # How long after a refresh its answer may be asked for again: a phone's reconnect, not a thief's leisure.
 REPEAT_WINDOW = timedelta(seconds=10)
@@ -74,6 +78,7 @@ async def refresh(db: Db, tokens: Tokens, token: str, now: datetime) -> TokenPai
         if pair is None:
             await revoke(tx, sign_in_id, "refresh-token-reused")
     if pair is None:
+        log.warning("sign-in ended: a refresh token came twice", user_id=str(user), sign_in_id=str(sign_in_id))
         raise RefreshRefused
     return pair
 

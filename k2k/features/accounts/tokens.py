@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import hashlib
 from datetime import UTC, datetime, timedelta
 from typing import Literal
 from uuid import UUID, uuid4
@@ -23,11 +23,18 @@ MAXIMUM_LENGTH = 2048
 LEEWAY_SECONDS = 1
 
 
-@dataclass(frozen=True, slots=True)
 class Tokens:
-    """Makes and reads the tokens of this deployment."""
+    """Makes and reads the tokens of this deployment.
 
-    settings: AuthSettings
+    The newest secret signs. A token names the key it was signed with (`kid`), which is looked for among our own:
+    the newest and those that are kept for reading while their tokens run out.
+    """
+
+    def __init__(self, settings: AuthSettings) -> None:
+        self.settings = settings
+        self._kid = key_id(settings.secret.get_secret_value())
+        secrets = [secret.get_secret_value() for secret in (*settings.previous_secrets, settings.secret)]
+        self._keys = {key_id(secret): secret for secret in secrets}
 
     @property
     def access_lifetime(self) -> timedelta:
@@ -52,13 +59,13 @@ class Tokens:
         try:
             found = jwt.decode(
                 token,
-                self.settings.secret.get_secret_value(),
+                self._keys[jwt.get_unverified_header(token)["kid"]],
                 algorithms=[ALGORITHM],
                 # Times are checked below, against the database's clock instead of this machine's.
                 options={"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False},
             )
             claims = Claims.model_validate_json(to_json(found))
-        except (jwt.PyJWTError, ValidationError, ValueError):
+        except (jwt.PyJWTError, ValidationError, ValueError, KeyError):  # KeyError: signed by none of our keys
             raise Unauthenticated("The token does not hold") from None
         moment = now.timestamp()
         if (claims.iss, claims.aud, claims.type) != (self.settings.issuer, self.settings.audience, type_):
@@ -88,7 +95,12 @@ class Tokens:
             "exp": int(expires_at.timestamp()),
             "type": type_,
         }
-        return jwt.encode(claims, self.settings.secret.get_secret_value(), algorithm=ALGORITHM)
+        return jwt.encode(claims, self._keys[self._kid], algorithm=ALGORITHM, headers={"kid": self._kid})
+
+
+def key_id(secret: str) -> str:
+    """The public name of a signing key: a part of its hash, in a domain of its own, that gives nothing of it away."""
+    return hashlib.sha256(b"k2k token key\0" + secret.encode()).hexdigest()[:8]
 
 
 def expiry(claims: Claims) -> datetime:
