@@ -2,7 +2,7 @@
 #   make run     everything from nothing: environment, servers, schema, sample market, service
 #   make test    every check and test on servers of its own
 #   make check   the checks without the tests
-#   make bench   the speed measurements
+#   make bench   the speed measurements (ONLY=rest: one of them)
 .PHONY: run test check bench requirements
 
 PYTHON ?= python3
@@ -23,11 +23,11 @@ check: .venv/dev
 	$(BIN)/lint-imports
 
 bench: .venv/dev
-	$(BIN)/python -m bench.first
+	$(BIN)/python -m bench $(ONLY)
 
 # The exact versions of everything, with hashes, from the short lists a person edits.
 requirements: .venv/dev
-	for name in requirements requirements-embedded requirements-dev; do \
+	for name in requirements requirements-embedded requirements-dev bench/peers/fastapi/requirements; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 			--no-annotate --custom-compile-command "make requirements" $$name.in -o $$name.txt || exit 1; \
 	done
