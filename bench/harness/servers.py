@@ -53,12 +53,15 @@ class Running:
 @contextmanager
 def held() -> Iterator[None]:
     """Keep other benches of this checkout out; SIGTERM ends us like Ctrl-C, with everything cleaned up."""
-    before = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
+    # A shell starts what goes to the background with SIGINT ignored; asyncio only hears of the default handler.
+    interrupted = signal.signal(signal.SIGINT, signal.default_int_handler)
+    ended = signal.signal(signal.SIGTERM, lambda *_: signal.raise_signal(signal.SIGINT))
     try:
         with embedded.hold(HOME):
             yield
     finally:
-        signal.signal(signal.SIGTERM, before)
+        signal.signal(signal.SIGTERM, ended)
+        signal.signal(signal.SIGINT, interrupted)
 
 
 @contextmanager
