@@ -10,6 +10,8 @@ from dataclasses import dataclass
 
 from bench.harness import report
 from bench.harness.servers import held
+from bench.harness.window import ErrorsUnderLoad
+from k2k.infra import embedded
 
 
 @dataclass(frozen=True)
@@ -23,7 +25,7 @@ class Bench:
 
 
 def run(benches: Sequence[Bench], description: str) -> int:
-    """Run benches by the command line's wishes; 0 if all went well, 130 after Ctrl-C."""
+    """Run benches by the command line's wishes; 0 if all went well, 1 if one could not go on, 130 after Ctrl-C."""
     parser = argparse.ArgumentParser(description=description, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--quick", action="store_true", help="a short look; docs/performance.md stays as it is")
     if len(benches) > 1:
@@ -47,6 +49,9 @@ def measure_all(benches: Sequence[Bench], *, quick: bool) -> int:
     except KeyboardInterrupt:
         print("\nStopped; what was finished is kept", file=sys.stderr)
         return 130
+    except (embedded.EmbeddedError, ErrorsUnderLoad) as error:
+        print(f"\nThe bench cannot go on: {error}", file=sys.stderr)
+        return 1
     print(f"Took {(time.monotonic() - begun) / 60:.1f} minutes")
     return 0
 

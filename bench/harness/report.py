@@ -68,8 +68,13 @@ def comparison(found: Comparison, peer: str) -> str:
         if side != peer
     ]
     text = f"### {found.scenario.title}\n\n{table(['', *(heading for heading, *_ in COLUMNS)], rows)}\n"
-    generator = max(reading.generator_busy for readings in found.readings.values() for reading in readings)
-    text += f"\nThe load generator was busy at most {generator:.0%} of a core; alone it makes {found.ceiling:,.0f}/s.\n"
+    readings = [reading for readings in found.readings.values() for reading in readings]
+    busy = max(reading.generator_busy for reading in readings)
+    text += f"\nThe load generator was busy at most {busy:.0%} of a core; alone it makes {found.ceiling:,.0f}/s."
+    if found.scenario.rate is not None:
+        late = max(reading.lateness for reading in readings) * 1e3
+        text += f" It sent up to {late:.1f} ms late (p99), which the latencies include."
+    text += "\n"
     doubts = [f"- **Doubtful**: {doubt}." for doubt in found.doubts()]
     return text + "".join(f"\n{doubt}" for doubt in doubts) + "\n" * bool(doubts)
 

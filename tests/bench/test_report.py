@@ -76,6 +76,12 @@ def test_at_a_steady_rate_nobody_is_better_at_requests_a_second() -> None:
     assert "| **Key2Key, times better** | **–** | **5.00" in text
 
 
+def test_at_a_steady_rate_the_generators_own_lateness_is_told() -> None:
+    text = comparison(compared([replace(READING, lateness=0.0012)], [SLOWER], rate=100.0), "Peer")
+    assert "It sent up to 1.2 ms late" in text
+    assert "late" not in comparison(compared([READING], [SLOWER]), "Peer")
+
+
 def test_readings_beyond_doubt_raise_none() -> None:
     assert doubts([READING], ceiling=20_000.0, steady=False) == []
     assert "Doubtful" not in comparison(compared([READING], [SLOWER]), "Peer")
