@@ -2,7 +2,7 @@
 #   make run     everything from nothing: environment, servers, schema, sample market, service
 #   make test    every check and test on servers of its own
 #   make check   the checks without the tests
-#   make bench   the speed measurements
+#   make bench   the speed measurements (ONLY=rest: one of them)
 #   make assets  what browsers load: /docs and the live SDK (`make run` and `make test` bring it too)
 #   make openapi docs/openapi.json and docs/errors.md anew, after an operation or an error has changed
 #   make checksums, make requirements   after a new migration, after a change of a requirements*.in
@@ -30,7 +30,7 @@ check: .venv/dev
 	$(BIN)/lint-imports
 
 bench: .venv/dev
-	$(BIN)/python -m bench.first
+	$(BIN)/python -m bench $(ONLY)
 
 assets: $(ASSETS)
 
@@ -39,7 +39,7 @@ openapi: .venv/runtime
 
 # The exact versions of everything, with hashes, from the short lists a person edits.
 requirements: .venv/dev
-	for name in requirements requirements-embedded requirements-dev requirements-node; do \
+	for name in requirements requirements-embedded requirements-dev requirements-node bench/peers/fastapi/requirements; do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 			--no-annotate --custom-compile-command "make requirements" $$name.in -o $$name.txt || exit 1; \
 	done

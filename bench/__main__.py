@@ -1,0 +1,13 @@
+"""Every bench, or those that are named: `python -m bench [--quick] [NAME …]`."""
+
+from __future__ import annotations
+
+import sys
+
+from bench import delivery, rest
+from bench.harness.command import run
+
+BENCHES = (delivery.BENCH, rest.BENCH)
+
+if __name__ == "__main__":
+    sys.exit(run(BENCHES, __doc__ or ""))

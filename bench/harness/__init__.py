@@ -1,0 +1,1 @@
+"""What every bench stands on: servers of its own, peers, load, measuring and the report."""
