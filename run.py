@@ -53,8 +53,9 @@ def main() -> int:
     try:
         settings = load(os.environ)
         log.set_up(settings.log)
-        with servers(settings, join=chosen.command in {"worker", "jobs"}) as ready:
-            asyncio.run(commands[chosen.command](ready))
+        joins = chosen.command in {"worker", "jobs"}
+        with servers(settings, join=joins) as ready, asyncio.Runner(loop_factory=event_loop()) as runner:
+            runner.run(commands[chosen.command](ready))
     except report.NotDead as error:
         print(error, file=sys.stderr)
         return 1
@@ -85,6 +86,15 @@ def arguments() -> argparse.Namespace:
         if (chosen.action == "list") == bool(chosen.ids or chosen.all):
             queue.error("list takes no id; show, retry and drop need at least one")
     return chosen
+
+
+def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
+    """uvloop, a fifth cheaper per request, where there is a build of it; else asyncio's own."""
+    try:
+        import uvloop
+    except ImportError:
+        return None
+    return uvloop.new_event_loop
 
 
 class StartError(Exception):

@@ -4,13 +4,27 @@ from __future__ import annotations
 
 import logging
 import sys
+from contextvars import ContextVar
 
 import structlog
 from structlog.typing import EventDict, Processor, WrappedLogger
 
 from k2k.core.settings import LogSettings
 
+_request_id: ContextVar[str | None] = ContextVar("request_id", default=None)
 SECRET_WORDS = ("password", "token", "secret", "authorization", "cookie")
+
+
+def name_request(request_id: str) -> None:
+    """Have every line of this task, and of those it starts, carry the id."""
+    _request_id.set(request_id)
+
+
+def _add_request(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
+    request_id = _request_id.get()
+    if request_id is not None:
+        event["request_id"] = request_id
+    return event
 
 
 def _hide_secrets(_logger: WrappedLogger, _method: str, event: EventDict) -> EventDict:
@@ -40,7 +54,7 @@ def set_up(settings: LogSettings) -> None:
     """Send our log lines and those of libraries to stderr in the chosen form."""
     level = getattr(logging, settings.level.upper())
     shared: list[Processor] = [
-        structlog.contextvars.merge_contextvars,
+        _add_request,
         structlog.stdlib.add_log_level,
         structlog.processors.TimeStamper(fmt="iso", utc=True),
         _hide_secrets,

@@ -13,6 +13,7 @@ from pydantic_core import to_json
 from k2k.core.errors import DomainError, Internal, Invalid, Problem, Unauthenticated, Unavailable
 from k2k.core.ids import user_channel
 from k2k.core.settings import LiveSettings
+from k2k.infra.log import name_request
 from k2k.infra.streams import Position
 from k2k.live import wire
 from k2k.live.hub import Hub, Joined
@@ -100,22 +101,22 @@ class Commands:
             return wire.error_reply(command, 104, "method not found")
         request_id = uuid4().hex
         started, outcome = time.perf_counter(), "ok"
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                principal = await self._admit(operation, principal, address)
-                call = Call(self.services, principal, request_id, self.services.db.clock.now(), device)
-                answered = await perform(operation, call, *_asked(operation, command.body.data))
-                return wire.reply(command, b'{"data":%s}' % answered.body)
-            except DomainError as error:
-                outcome = error.code
-                return _problem(command, error, status_of(error), request_id)
-            except Exception:
-                log.exception("unforeseen", rpc=operation.rpc)
-                outcome = Internal.code
-                return _problem(command, Internal(), 500, request_id)
-            finally:
-                seconds = time.perf_counter() - started
-                self.services.db.metrics.rpcs.labels(operation.rpc, outcome).observe(seconds)
+        name_request(request_id)
+        try:
+            principal = await self._admit(operation, principal, address)
+            call = Call(self.services, principal, request_id, self.services.db.clock.now(), device)
+            answered = await perform(operation, call, *_asked(operation, command.body.data))
+            return wire.reply(command, b'{"data":%s}' % answered.body)
+        except DomainError as error:
+            outcome = error.code
+            return _problem(command, error, status_of(error), request_id)
+        except Exception:
+            log.exception("unforeseen", rpc=operation.rpc)
+            outcome = Internal.code
+            return _problem(command, Internal(), 500, request_id)
+        finally:
+            seconds = time.perf_counter() - started
+            self.services.db.metrics.rpcs.labels(operation.rpc, outcome).observe(seconds)
 
     async def _admit(self, operation: Operation, principal: Principal, address: str) -> Principal:
         """The person as of now. Raises Limited, Unauthenticated, TokenExpired or Denied."""

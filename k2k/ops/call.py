@@ -9,7 +9,7 @@ from datetime import datetime
 from typing import Any, TypeVar, cast
 
 from k2k.core.errors import Unauthenticated
-from k2k.infra.db import Db, SetFunction
+from k2k.infra.db import Db, GatheredRead, SetFunction
 from k2k.infra.transaction import Reader, Tx, one
 from k2k.ops.authenticator import Principal
 
@@ -53,6 +53,12 @@ class Call:
         else:
             async with self.services.db.transaction() as tx:
                 yield tx
+
+    async def gather(self, function: GatheredRead[Item, Result], item: Item) -> Result:
+        """Have the function read `item` along with what other calls ask it for."""
+        if self.tx is not None:
+            return one(await function(self.tx, [item]))
+        return await self.services.db.gather(function, item)
 
     async def together(self, function: SetFunction[Item, Result], item: Item) -> Result:
         """Have the set function write `item` along with what other calls write; raises its outcome if an error."""

@@ -11,6 +11,7 @@ from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
+from k2k.infra.log import name_request
 from k2k.infra.metrics import Metrics
 from k2k.web.problems import REQUEST_ID
 
@@ -31,22 +32,22 @@ def access(metrics: Metrics) -> Middleware:
         request_id = request.setdefault(REQUEST_ID, uuid4().hex)
         started = time.perf_counter()
         status = 499  # the client left before it was answered
-        with structlog.contextvars.bound_contextvars(request_id=request_id):
-            try:
-                response = await handler(request)
-                status = response.status
-                return response
-            finally:
-                seconds = time.perf_counter() - started
-                metrics.requests.labels(request.method, _route(request), status).observe(seconds)
-                log.info(
-                    "request",
-                    method=request.method,
-                    path=request.path[:200],
-                    status=status,
-                    milliseconds=round(seconds * 1000, 1),
-                    address=request.remote,
-                )
+        name_request(request_id)
+        try:
+            response = await handler(request)
+            status = response.status
+            return response
+        finally:
+            seconds = time.perf_counter() - started
+            metrics.requests.labels(request.method, _route(request), status).observe(seconds)
+            log.info(
+                "request",
+                method=request.method,
+                path=request.path[:200],
+                status=status,
+                milliseconds=round(seconds * 1000, 1),
+                address=request.remote,
+            )
 
     return note
 

@@ -60,13 +60,13 @@ select sign_ins.id, sign_ins.user_id, users.role,
 from sign_ins join users on users.id = sign_ins.user_id
 where sign_ins.id = any ($1::uuid[]);
 
--- name: get_user
--- The account as its owner sees it.
-select jsonb_build_object(
+-- name: get_users
+-- Accounts as their owners see them, each asking for its own.
+select id, jsonb_build_object(
     'id', id, 'email', email, 'phone', phone, 'full_name', full_name, 'avatar', avatar, 'role', role,
     'is_verified', is_verified, 'is_active', is_active, 'country', country,
     'created_at', utc(created_at), 'updated_at', utc(updated_at)) as body
-from users where id = $1 and deleted_at is null;
+from users where id = any ($1::uuid[]) and deleted_at is null;
 
 -- name: set_role
 -- Becoming an agent widens what a buyer or seller may do; an admin stays one.

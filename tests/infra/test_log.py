@@ -27,8 +27,8 @@ try:
     raise ValueError(injected)
 except ValueError:
     ours.exception("unforeseen")
-with structlog.contextvars.bound_contextvars(request_id=injected):
-    ours.debug("bound")
+log.name_request(injected)
+ours.debug("bound")
 """
 
 

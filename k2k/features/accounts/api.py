@@ -74,4 +74,4 @@ async def logout(call: Call) -> Notice:
 @routes.get("/auth/me", may=Permission.own_account, rpc="me.get", raises=(NotFound,))
 async def get_me(call: Call) -> Json[User]:
     """The account of whoever is signed in."""
-    return await service.get_user(call.db, call.user.id)
+    return await call.gather(service.get_users, call.user.id)

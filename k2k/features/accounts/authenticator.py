@@ -69,7 +69,7 @@ class SignInAuthenticator:
             if len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
         try:
-            return await asyncio.shield(lookup)
+            return lookup.result() if lookup.done() else await asyncio.shield(lookup)
         except Exception:
             with contextlib.suppress(KeyError):
                 if self._kept[sign_in_id][1] is lookup:

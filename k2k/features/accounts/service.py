@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from uuid import UUID
 
@@ -111,12 +112,9 @@ async def revoke(tx: Tx, sign_in_id: SignInId, because: str) -> None:
         tx.emit(event, to=[user_channel(user)])
 
 
-async def get_user(db: Reader, user: UserId) -> Json[User]:
-    """The account as its owner sees it. Raises NotFound."""
-    found = await store.find_user(db, user)
-    if found is None:
-        raise NotFound
-    return found
+async def get_users(db: Reader, users: Sequence[UserId]) -> list[Json[User] | NotFound]:
+    """The accounts as their owners see them, in the order asked for."""
+    return [NotFound() if found is None else found for found in await store.find_users(db, users)]
 
 
 async def open_account(tx: Tx, wish: Registration, password_hash: str, role: Role) -> UserId | None:

@@ -22,6 +22,12 @@ class UserRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UserBodyRow:
+    id: UserId
+    body: bytes
+
+
+@dataclass(frozen=True, slots=True)
 class CredentialsRow:
     id: UserId
     password_hash: str
@@ -77,7 +83,7 @@ ROTATE_REFRESH_TOKEN = _queries.rows("rotate_refresh_token", SuccessorRow)
 NOTE_REPEAT = _queries.command("note_repeat")
 REVOKE_SIGN_IN = _queries.rows("revoke_sign_in", RevokedRow)
 SIGN_IN_STATES = _queries.rows("sign_in_states", SignInState)
-GET_USER = _queries.json("get_user")
+GET_USERS = _queries.rows("get_users", UserBodyRow)
 SET_ROLE = _queries.command("set_role")
 
 
@@ -125,9 +131,10 @@ async def sign_in_states(db: Db, sign_ins: Sequence[SignInId]) -> list[SignInSta
     return await db.rows(SIGN_IN_STATES, sign_ins)
 
 
-async def find_user(db: Reader, user: UserId) -> Json[User] | None:
-    body = await db.find(GET_USER, user)
-    return Json(body) if body is not None else None
+async def find_users(db: Reader, users: Sequence[UserId]) -> list[Json[User] | None]:
+    """Each account, or None where there is none, in the order asked for."""
+    found = {row.id: Json[User](row.body) for row in await db.rows(GET_USERS, users)}
+    return [found.get(user) for user in users]
 
 
 async def set_role(tx: Tx, user: UserId, role: Role) -> None:

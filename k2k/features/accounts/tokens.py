@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 from datetime import UTC, datetime, timedelta
+from functools import lru_cache
 from typing import Literal
 from uuid import UUID, uuid4
 
@@ -21,6 +22,7 @@ ALGORITHM = "HS256"
 MAXIMUM_LENGTH = 2048
 # Clocks of our own processes follow the database; a second covers the rounding of iat.
 LEEWAY_SECONDS = 1
+MOST_KEPT = 10_000
 
 
 class Tokens:
@@ -35,6 +37,8 @@ class Tokens:
         self._kid = key_id(settings.secret.get_secret_value())
         secrets = [secret.get_secret_value() for secret in (*settings.previous_secrets, settings.secret)]
         self._keys = {key_id(secret): secret for secret in secrets}
+        # A token is shown with every request and checked in a tenth of a millisecond: once will do.
+        self._verified = lru_cache(maxsize=MOST_KEPT)(self._verify)
 
     @property
     def access_lifetime(self) -> timedelta:
@@ -54,19 +58,7 @@ class Tokens:
 
     def read(self, token: str, type_: Literal["access", "refresh"], now: datetime) -> Claims:
         """The claims of a token of ours. Raises TokenExpired if only its time is over, else Unauthenticated."""
-        if len(token) > MAXIMUM_LENGTH:
-            raise Unauthenticated("The token is too long to be one of ours")
-        try:
-            found = jwt.decode(
-                token,
-                self._keys[jwt.get_unverified_header(token)["kid"]],
-                algorithms=[ALGORITHM],
-                # Times are checked below, against the database's clock instead of this machine's.
-                options={"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False},
-            )
-            claims = Claims.model_validate_json(to_json(found))
-        except (jwt.PyJWTError, ValidationError, ValueError, KeyError):  # KeyError: signed by none of our keys
-            raise Unauthenticated("The token does not hold") from None
+        claims = self._verified(token)
         moment = now.timestamp()
         if (claims.iss, claims.aud, claims.type) != (self.settings.issuer, self.settings.audience, type_):
             raise Unauthenticated("The token is not meant for this")
@@ -75,6 +67,22 @@ class Tokens:
         if claims.exp <= moment:
             raise TokenExpired
         return claims
+
+    def _verify(self, token: str) -> Claims:
+        """What the token says, if one of our keys signed it; whether it is of today is another question."""
+        if len(token) > MAXIMUM_LENGTH:
+            raise Unauthenticated("The token is too long to be one of ours")
+        try:
+            found = jwt.decode(
+                token,
+                self._keys[jwt.get_unverified_header(token)["kid"]],
+                algorithms=[ALGORITHM],
+                # Times are checked against the database's clock instead of this machine's.
+                options={"verify_exp": False, "verify_iat": False, "verify_nbf": False, "verify_aud": False},
+            )
+            return Claims.model_validate_json(to_json(found))
+        except (jwt.PyJWTError, ValidationError, ValueError, KeyError):  # KeyError: signed by none of our keys
+            raise Unauthenticated("The token does not hold") from None
 
     def _sign(
         self,
