@@ -2,20 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
-import os
 import re
 import sys
-from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 from aiohttp.test_utils import unused_port
 
-from k2k.core.settings import Settings
-from k2k.infra import migrations
-from tests.conftest import TEMPLATE
-from tests.support import ROOT, Subprocess
+from tests.examples.running import told
+from tests.support import ROOT
 from tools import node
 
 PYTHON = [sys.executable, "examples/live_lead.py"]
@@ -34,45 +29,6 @@ STORY = (
     r"Dawit +✂ the network is cut",
     r"Dawit +socket back, recovered=[Tt]rue: nothing was lost",
 )
-
-
-async def told(command: list[str], *arguments: str, directory: Path = ROOT) -> tuple[int | None, str, str]:
-    """Exit code, output and complaints of an example."""
-    process = await asyncio.create_subprocess_exec(
-        *command,
-        *arguments,
-        cwd=directory,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.PIPE,
-        env={name: value for name, value in os.environ.items() if name in {"PATH", "HOME", "LANG"}}
-        | {"PYTHONUTF8": "1"},
-    )
-    try:
-        output, complaints = await asyncio.wait_for(process.communicate(), 50)
-    finally:
-        if process.returncode is None:
-            process.kill()
-            await process.wait()
-    return process.returncode, output.decode(), complaints.decode()
-
-
-@pytest.fixture(scope="module")
-async def market(
-    settings: Settings, servers: tuple[str, str], worker: str, tmp_path_factory: pytest.TempPathFactory
-) -> AsyncIterator[str]:
-    """The address of a `run.py serve` that has just seeded the sample market."""
-    database = await migrations.ensure_database(servers[0], f"k2k_{worker}_market", template=TEMPLATE)
-    await Subprocess.start(
-        settings,
-        port := unused_port(),
-        K2K_ENVIRONMENT="development",
-        K2K_HOME=str(tmp_path_factory.mktemp("market")),
-        K2K_AUTH__ARGON2_MEMORY_KIB="1024",
-        K2K_REDIS__PREFIX=f"{settings.redis.prefix}-market",
-        DATABASE_URL=database,
-    )
-    yield f"http://127.0.0.1:{port}"
-    await Subprocess.end_all()
 
 
 @pytest.mark.parametrize("example", EXAMPLES)
