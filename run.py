@@ -33,6 +33,7 @@ from k2k.infra.db import Db
 from k2k.infra.jobs import report
 from k2k.infra.metrics import Metrics
 from k2k.web import documents
+from k2k.web.headers import LEAVING
 from k2k.web.metrics import exposing
 from k2k.web.server import Runner, listening_socket
 
@@ -199,6 +200,9 @@ async def serve(settings: Settings) -> None:
             await listen(runner, settings.server.host, settings.server.port, "K2K_SERVER__PORT")
             banner(settings)
             await asked_to_stop()
+            if not settings.development:
+                process.app[LEAVING].set()
+                await asyncio.sleep(settings.server.leave_seconds)
     finally:
         await runner.cleanup()
 

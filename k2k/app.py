@@ -47,7 +47,7 @@ from k2k.ops.call import Services
 from k2k.ops.limits import Guard
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
-from k2k.web.headers import finish, preflights
+from k2k.web.headers import LEAVING, finish, preflights
 from k2k.web.middleware import access, economical
 from k2k.web.problems import problems
 from k2k.web.proxy import behind
@@ -117,12 +117,13 @@ async def build(settings: Settings) -> Process:
         ],
         client_max_size=settings.server.body_kib * 1024,
     )
+    app[LEAVING] = leaving = asyncio.Event()
     app.on_response_prepare.append(finish(settings.server.origins))
     routes.bind(app, OPERATIONS, services, authenticator, guard, body_seconds=settings.server.body_seconds)
     health.bind(
         app,
-        {"database": db.ping, "migrations": lambda: _migrated(db), "redis": pubsub.ping},
-        needed=frozenset({"database", "migrations"}),
+        {"database": db.ping, "migrations": lambda: _migrated(db), "redis": pubsub.ping, "staying": _staying(leaving)},
+        needed=frozenset({"database", "migrations", "staying"}),
         prefixes=("", routes.PREFIX),
     )
     documents.bind(app, OPERATIONS)
@@ -188,6 +189,14 @@ def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> No
     for member in hub.members(event.channel):
         if isinstance(member, Session) and member.principal is not None and member.principal.sign_in_id == ended:
             member.revoke()
+
+
+def _staying(leaving: asyncio.Event) -> health.Check:
+    async def check() -> None:
+        if leaving.is_set():
+            raise RuntimeError("the process is about to stop")
+
+    return check
 
 
 async def _migrated(db: Db) -> None:

@@ -53,6 +53,7 @@ class ServerSettings(Section):
     proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_comma_separated)]
     body_kib: Count
     body_seconds: Seconds
+    leave_seconds: Seconds
     shutdown_seconds: Seconds
     docs: bool
     assets: Path

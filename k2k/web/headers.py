@@ -6,6 +6,7 @@ an origin on the list may do whatever its bearer token may. There are no cookies
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from aiohttp import web
@@ -24,6 +25,8 @@ SECURITY = {
     # Browsers heed it over https only.
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
 }
+LEAVING: web.AppKey[asyncio.Event] = web.AppKey("leaving", asyncio.Event)
+"""Set when the process is about to stop: answers close their connection, so that nobody sends into a closing one."""
 # An answer is never a page, whatever a browser may take it for. Pages of ours set their own policy.
 NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
@@ -40,6 +43,9 @@ def finish(origins: Iterable[str]) -> Callable[[web.Request, web.StreamResponse]
     async def complete(request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
         headers.update(SECURITY)
+        if request.app[LEAVING].is_set():
+            headers["Connection"] = "close"
+            response.force_close()
         headers.setdefault("Content-Security-Policy", NO_PAGE)
         headers.setdefault("Cache-Control", "no-store")
         if REQUEST_ID in request:

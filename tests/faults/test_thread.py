@@ -8,13 +8,14 @@ import signal
 from collections.abc import AsyncIterator, Sequence
 from uuid import uuid4
 
+import aiohttp
 import pytest
 from pydantic import SecretStr
 
 from k2k.core.settings import Settings
 from k2k.infra import embedded
 from k2k.infra.streams import Numbered
-from tests.support import Live, Node, People, Person, Subprocess, free_port
+from tests.support import Live, Node, People, Person, Subprocess, eventually, free_port
 
 
 @pytest.fixture
@@ -171,6 +172,26 @@ async def test_a_process_asked_to_stop_says_goodbye_and_ends_in_order(
         await live.connect(person.token)
         assert await process.kill(signal.SIGTERM) == 0
         assert await live.close_code() == 3001
+
+
+async def test_a_process_that_is_about_to_stop_lets_its_connections_go_first(
+    settings: Settings, spawn: type[Subprocess]
+) -> None:
+    process = await spawn.start(settings, free_port())
+    base = process.api.base
+    async with aiohttp.ClientSession() as http:
+        async with http.get(f"{base}/api/v1/properties") as before:
+            assert before.headers.get("Connection") != "close"
+        process.process.send_signal(signal.SIGTERM)
+
+        async def leaving() -> bool:
+            async with http.get(f"{base}/health/ready") as answer:
+                return (answer.status, answer.headers.get("Connection")) == (503, "close")
+
+        await eventually(leaving, seconds=1)
+        async with http.get(f"{base}/api/v1/properties") as after:
+            assert (after.status, after.headers["Connection"]) == (200, "close")
+    assert await asyncio.wait_for(process.process.wait(), 10) == 0
 
 
 @pytest.mark.parametrize("valkey", ["up", "down"])
