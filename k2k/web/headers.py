@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import MutableMultiMapping
 
 from k2k.ops.limits import Allowance
 from k2k.web.problems import REQUEST_ID
@@ -28,9 +29,20 @@ SECURITY = {
 NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match"
-ANSWER_HEADERS = "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, X-Total-Count, \
-X-Total-Count-Relation"
+ANSWER_HEADERS = (
+    "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, X-Total-Count, "
+    "X-Total-Count-Relation"
+)
 PREFLIGHT_SECONDS = "7200"
+
+
+def secure(headers: MutableMultiMapping[str], request_id: str | None) -> None:
+    """Complete the headers that no answer goes without."""
+    headers.update(SECURITY)
+    headers.setdefault("Content-Security-Policy", NO_PAGE)
+    headers.setdefault("Cache-Control", "no-store")
+    if request_id is not None:
+        headers["X-Request-ID"] = request_id
 
 
 def finish(origins: Iterable[str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
@@ -39,11 +51,7 @@ def finish(origins: Iterable[str]) -> Callable[[web.Request, web.StreamResponse]
 
     async def complete(request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
-        headers.update(SECURITY)
-        headers.setdefault("Content-Security-Policy", NO_PAGE)
-        headers.setdefault("Cache-Control", "no-store")
-        if REQUEST_ID in request:
-            headers["X-Request-ID"] = request[REQUEST_ID]
+        secure(headers, request.get(REQUEST_ID))
         for name, value in allowance_headers(request.get(ALLOWANCES, ())):
             headers.setdefault(name, value)
         if allowed:
