@@ -116,6 +116,7 @@ async def build(settings: Settings) -> Process:
             problems,
         ],
         client_max_size=settings.server.body_kib * 1024,
+        client_max_fields=50,  # of a form, and the only form is the sign-in's
     )
     app.on_response_prepare.append(finish(settings.server.origins))
     routes.bind(app, OPERATIONS, services, authenticator, guard, body_seconds=settings.server.body_seconds)
