@@ -110,7 +110,6 @@ async def test_a_client_that_leaves_amid_its_request_is_one_line_and_no_error(no
             return bool(requests(logged))
 
         await eventually(noted)
-        await asyncio.sleep(0.05)
     assert [line["status"] for line in requests(logged)] == [499]
     assert {line["event"] for line in logged} == {"request", "client left"}
     assert not [line for line in logged if line["log_level"] in ("warning", "error") or "exc_info" in line]

@@ -102,6 +102,8 @@ MALFORMED = {
     "100 deep": nested(100),
     "100,000 lists deep": b"[" * 100_000 + b"]" * 100_000,
     "40,000 objects deep": nested(40_000),
+    "201 names": json.dumps({f"name{number}": 1 for number in range(201)}).encode(),
+    "201 names inside": json.dumps({"title": {f"name{number}": 1 for number in range(201)}}).encode(),
     "100,000 lists deep and never closed": b"[" * 100_000,
 }
 
