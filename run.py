@@ -234,7 +234,7 @@ async def jobs(chosen: argparse.Namespace, settings: Settings) -> None:
 @asynccontextmanager
 async def measured(metrics: Metrics, settings: Settings) -> AsyncIterator[None]:
     """Answer /metrics where the settings say."""
-    runner = web.AppRunner(exposing(metrics), access_log=None)
+    runner = Runner(exposing(metrics), settings.server)
     await runner.setup()
     try:
         if settings.metrics.port:

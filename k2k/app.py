@@ -47,7 +47,7 @@ from k2k.ops.call import Services
 from k2k.ops.limits import Guard
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
-from k2k.web.headers import LEAVING, finish, preflights
+from k2k.web.headers import LEAVING, finish, preflights, say_goodbye
 from k2k.web.middleware import access, economical
 from k2k.web.problems import problems
 from k2k.web.proxy import behind
@@ -116,9 +116,11 @@ async def build(settings: Settings) -> Process:
             problems,
         ],
         client_max_size=settings.server.body_kib * 1024,
+        client_max_fields=50,  # of a form, and the only form is the sign-in's
     )
     app[LEAVING] = leaving = asyncio.Event()
     app.on_response_prepare.append(finish(settings.server.origins))
+    app.on_response_prepare.append(say_goodbye)
     routes.bind(app, OPERATIONS, services, authenticator, guard, body_seconds=settings.server.body_seconds)
     health.bind(
         app,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import tomllib
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,6 +11,7 @@ from urllib.parse import unquote, urlsplit
 
 from dotenv import dotenv_values
 from pydantic import (
+    AfterValidator,
     BaseModel,
     BeforeValidator,
     ConfigDict,
@@ -38,6 +40,14 @@ def _comma_separated(value: object) -> object:
     return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
 
 
+def _origin(text: str) -> str:
+    """As browsers write it in an Origin header; another spelling would never match."""
+    usual = (text.startswith("https:") and text.endswith(":443")) or (text.startswith("http:") and text.endswith(":80"))
+    if usual or not re.fullmatch(r"[a-z][a-z0-9+.-]*://([a-z0-9.-]+|\[[0-9a-f:.]+\])(:\d+)?", text):
+        raise ValueError("an origin is scheme://host[:port] in lower case, without a path or the scheme's usual port")
+    return text
+
+
 class Section(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,7 +59,7 @@ Count = Annotated[int, Field(ge=1)]
 class ServerSettings(Section):
     host: str
     port: int = Field(ge=0, le=65535)
-    origins: Annotated[tuple[str, ...], BeforeValidator(_comma_separated)]
+    origins: Annotated[tuple[Annotated[str, AfterValidator(_origin)], ...], BeforeValidator(_comma_separated)]
     proxies: Annotated[tuple[IPvAnyNetwork, ...], BeforeValidator(_comma_separated)]
     body_kib: Count
     body_seconds: Seconds

@@ -123,7 +123,7 @@ class SocketDoor:
         self._stopping = False
 
     def bind(self, app: web.Application) -> None:
-        app.router.add_get(PATH, self.handle)
+        app.router.add_get(PATH, self.handle, allow_head=False)  # a handshake is a GET
 
     @property
     def open_sockets(self) -> int:
@@ -146,7 +146,7 @@ class SocketDoor:
             autoping=True,
         )
         if not response.can_prepare(request).ok:
-            raise web.HTTPUpgradeRequired
+            raise web.HTTPUpgradeRequired(headers={"Upgrade": "websocket"})
         await response.prepare(request)
         transport = request.transport
         if transport is None:  # gone already

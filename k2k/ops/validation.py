@@ -29,6 +29,8 @@ Part = Literal["body", "query", "path"]
 
 # What no honest client sends; pydantic's own limit on nesting (200) also holds.
 MAXIMUM_DEPTH = 32
+# Each unknown name is a fault to be told: 18,000 in one body were seen to cost 40 MiB.
+MAXIMUM_NAMES = 200
 
 
 class MalformedJson(Invalid):
@@ -143,6 +145,8 @@ def _unstorable(value: Any, at: str, part: Part) -> list[Problem]:
 
 
 def _once(pairs: list[tuple[str, Any]]) -> None:
+    if len(pairs) > MAXIMUM_NAMES:
+        raise ValueError(f"an object has more than {MAXIMUM_NAMES} names")
     names = [name for name, _ in pairs]
     if len(set(names)) < len(names):
         raise ValueError(f"a name stands twice in one object, one of {', '.join(sorted(names))[:200]}")

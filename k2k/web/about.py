@@ -37,7 +37,7 @@ what is left (`RateLimit`), and a 429 when to try again (`Retry-After`).
 in the currency beside them (ISO 4217). Ids are UUIDs. Countries are ISO 3166-1 alpha-2.
 
 **Addresses** work with and without a trailing slash. An unknown one is 404 `no-such-route`, an unknown method 405
-`method-not-allowed` with `Allow`. This version changes by addition only.
+`method-not-allowed` with `Allow`. HEAD is answered wherever GET is. This version changes by addition only.
 """
 
 ALL_ANSWERS = ("X-Request-ID",)

@@ -11,6 +11,7 @@ from collections.abc import Awaitable, Callable, Iterable, Sequence
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
+from multidict import MutableMultiMapping
 
 from k2k.ops.limits import Allowance
 from k2k.web.problems import REQUEST_ID
@@ -25,15 +26,27 @@ SECURITY = {
     # Browsers heed it over https only.
     "Strict-Transport-Security": "max-age=31536000; includeSubDomains",
 }
-LEAVING: web.AppKey[asyncio.Event] = web.AppKey("leaving", asyncio.Event)
-"""Set when the process is about to stop: answers close their connection, so that nobody sends into a closing one."""
 # An answer is never a page, whatever a browser may take it for. Pages of ours set their own policy.
 NO_PAGE = "default-src 'none'; frame-ancestors 'none'"
 METHODS = "GET, HEAD, POST, PUT, PATCH, DELETE"
 REQUEST_HEADERS = "Authorization, Content-Type, Idempotency-Key, If-Match, If-None-Match"
-ANSWER_HEADERS = "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, X-Total-Count, \
-X-Total-Count-Relation"
+ANSWER_HEADERS = (
+    "ETag, Link, Location, RateLimit, RateLimit-Policy, Retry-After, X-Request-ID, X-Total-Count, "
+    "X-Total-Count-Relation"
+)
 PREFLIGHT_SECONDS = "7200"
+
+LEAVING: web.AppKey[asyncio.Event] = web.AppKey("leaving", asyncio.Event)
+"""Set when the process is about to stop: answers close their connection, so that nobody sends into a closing one."""
+
+
+def secure(headers: MutableMultiMapping[str], request_id: str | None) -> None:
+    """Complete the headers that no answer goes without."""
+    headers.update(SECURITY)
+    headers.setdefault("Content-Security-Policy", NO_PAGE)
+    headers.setdefault("Cache-Control", "no-store")
+    if request_id is not None:
+        headers["X-Request-ID"] = request_id
 
 
 def finish(origins: Iterable[str]) -> Callable[[web.Request, web.StreamResponse], Awaitable[None]]:
@@ -42,14 +55,7 @@ def finish(origins: Iterable[str]) -> Callable[[web.Request, web.StreamResponse]
 
     async def complete(request: web.Request, response: web.StreamResponse) -> None:
         headers = response.headers
-        headers.update(SECURITY)
-        if request.app[LEAVING].is_set():
-            headers["Connection"] = "close"
-            response.force_close()
-        headers.setdefault("Content-Security-Policy", NO_PAGE)
-        headers.setdefault("Cache-Control", "no-store")
-        if REQUEST_ID in request:
-            headers["X-Request-ID"] = request[REQUEST_ID]
+        secure(headers, request.get(REQUEST_ID))
         for name, value in allowance_headers(request.get(ALLOWANCES, ())):
             headers.setdefault(name, value)
         if allowed:
@@ -59,6 +65,13 @@ def finish(origins: Iterable[str]) -> Callable[[web.Request, web.StreamResponse]
             headers["Access-Control-Expose-Headers"] = ANSWER_HEADERS
 
     return complete
+
+
+async def say_goodbye(request: web.Request, response: web.StreamResponse) -> None:
+    """The signal handler that ends connections with their answers once the process is leaving."""
+    if request.app[LEAVING].is_set():
+        response.headers["Connection"] = "close"
+        response.force_close()
 
 
 def allowance_headers(allowances: Sequence[Allowance]) -> list[tuple[str, str]]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from aiohttp import web
 
 from k2k.infra.metrics import CONTENT_TYPE, Metrics
+from k2k.web.headers import finish
 
 
 def exposing(metrics: Metrics) -> web.Application:
@@ -15,4 +16,5 @@ def exposing(metrics: Metrics) -> web.Application:
 
     app = web.Application()
     app.router.add_get("/metrics", expose)
+    app.on_response_prepare.append(finish(()))
     return app

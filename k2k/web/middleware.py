@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import asyncio
 import hashlib
 import time
+import zlib
 from uuid import uuid4
 
 import structlog
@@ -13,18 +15,29 @@ from multidict import CIMultiDict
 
 from k2k.infra.log import name_request
 from k2k.infra.metrics import Metrics
+from k2k.web import health
 from k2k.web.problems import REQUEST_ID
+from k2k.web.routes import PREFIX, USER
 
 log = structlog.get_logger("k2k.access")
 
 # Below it, what gzip saves is less than a packet.
 WORTH_COMPRESSING = 1400
+# Above it, compressing holds up everybody for more than a quarter of a millisecond, and goes to a thread.
+COMPRESSED_AT_ONCE = 16 * 1024
+# 1 of 9 takes half the time of the usual 6, for 5 to 25 % more bytes.
+LEVEL = 1
+GZIP = 31
+"""zlib's name for gzip's format with the largest window."""
+NO_WEIGHT = ("0", "0.", "0.0", "0.00", "0.000")
+PROBES = frozenset(probe.path for probe in health.PROBES)
 
 
 def access(metrics: Metrics) -> Middleware:
     """Outermost: gives the request its id and notes how it went.
 
-    The log line has no query string and no header: that is where tokens would be.
+    The log line has no query string and no header: that is where tokens would be. Its path is as it came, escaped, so
+    that it can neither begin a line nor command a terminal. A probe that finds all well is noise, and a line at debug.
     """
 
     @web.middleware
@@ -39,14 +52,17 @@ def access(metrics: Metrics) -> Middleware:
             return response
         finally:
             seconds = time.perf_counter() - started
-            metrics.requests.labels(request.method, _route(request), status).observe(seconds)
-            log.info(
+            route = _route(request)
+            metrics.requests.labels(request.method, route, status).observe(seconds)
+            tell = log.debug if status == 200 and route.removeprefix(PREFIX) in PROBES else log.info
+            tell(
                 "request",
                 method=request.method,
-                path=request.path[:200],
+                path=request.rel_url.raw_path[:200],
                 status=status,
                 milliseconds=round(seconds * 1000, 1),
                 address=request.remote,
+                **({"user": request[USER]} if USER in request else {}),
             )
 
     return note
@@ -58,15 +74,17 @@ async def economical(request: web.Request, handler: Handler) -> web.StreamRespon
     response = await handler(request)
     if not isinstance(response, web.Response) or not isinstance(response.body, bytes):
         return response
+    long = len(response.body) > WORTH_COMPRESSING and "Content-Encoding" not in response.headers
+    if long:
+        response.headers.add("Vary", "Accept-Encoding")
     if response.status == 200 and "no-store" not in response.headers.get("Cache-Control", "no-store"):
         # Weak, because the same answer may go out compressed or not.
         response.headers.setdefault("ETag", f'W/"{hashlib.blake2b(response.body, digest_size=12).hexdigest()}"')
-        if request.method == "GET" and _has(request, response.headers["ETag"]):
+        if request.method in ("GET", "HEAD") and _has(request, response.headers["ETag"]):
             return _unchanged(response)
-    if len(response.body) > WORTH_COMPRESSING and "Content-Encoding" not in response.headers:
-        response.headers.add("Vary", "Accept-Encoding")
-        if _takes_gzip(request):
-            response.enable_compression(web.ContentCoding.gzip)
+    if long and _takes_gzip(request):
+        response.body = await _compressed(response.body)
+        response.headers["Content-Encoding"] = "gzip"
     return response
 
 
@@ -88,10 +106,16 @@ def _unchanged(response: web.Response) -> web.Response:
     return web.Response(status=304, headers=CIMultiDict(kept))
 
 
+async def _compressed(body: bytes) -> bytes:
+    if len(body) <= COMPRESSED_AT_ONCE:
+        return zlib.compress(body, LEVEL, GZIP)
+    return await asyncio.to_thread(zlib.compress, body, LEVEL, GZIP)
+
+
 def _takes_gzip(request: web.Request) -> bool:
-    """Whether Accept-Encoding names gzip and does not weigh it zero."""
-    for coding in request.headers.get("Accept-Encoding", "").lower().split(","):
-        name, _, weight = coding.partition(";")
-        if name.strip() == "gzip":
-            return weight.replace(" ", "") not in ("q=0", "q=0.0", "q=0.00", "q=0.000")
-    return False
+    """Whether Accept-Encoding gives gzip a weight, by its name or else by `*` (RFC 9110 section 12.5.3)."""
+    weights: dict[str, str] = {}
+    for coding in ",".join(request.headers.getall("Accept-Encoding", ())).lower().replace(" ", "").split(","):
+        name, _, weight = coding.partition(";q=")
+        weights[name] = weight
+    return weights.get("gzip", weights.get("*", "0")) not in NO_WEIGHT

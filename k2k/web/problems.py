@@ -83,18 +83,19 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
         return answer(error, status_of(error), request_id)
     except web.HTTPException as refusal:
         response = answer(REFUSALS.get(refusal.status, BadRequest)(), refusal.status, request_id)
-        if "Allow" in refusal.headers:
-            response.headers["Allow"] = refusal.headers["Allow"]
+        for name in ("Allow", "Upgrade"):
+            if name in refusal.headers:
+                response.headers[name] = refusal.headers[name]
         if refusal.status == 408:
             response.force_close()
         return response
     except web.RequestPayloadError:  # the body is not in the encoding it claims, or ended early
         return answer(BadRequest(), 400, request_id)
     except ConnectionResetError:
-        log.debug("client left", path=request.path)
+        log.debug("client left", path=request.rel_url.raw_path)
         raise
     except Exception:
-        log.exception("unforeseen", method=request.method, path=request.path)
+        log.exception("unforeseen", method=request.method, path=request.rel_url.raw_path)
         return answer(Internal(), 500, request_id)
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Sequence
-from ipaddress import IPv4Network, IPv6Network, ip_address
+from ipaddress import IPv4Address, IPv4Network, IPv6Address, IPv6Network, ip_address
 
 from aiohttp import web
 from aiohttp.typedefs import Handler, Middleware
@@ -12,6 +12,8 @@ from aiohttp.typedefs import Handler, Middleware
 from k2k.web.problems import REQUEST_ID
 
 REQUEST = re.compile(r"[0-9a-f]{32}")
+WITH_PORT = re.compile(r"\[(?P<six>.*)\](:\d+)?|(?P<four>[\d.]+):\d+")
+Address = IPv4Address | IPv6Address
 Network = IPv4Network | IPv6Network
 
 
@@ -24,28 +26,46 @@ def behind(proxies: Sequence[Network]) -> Middleware:
 
     @web.middleware
     async def believe(request: web.Request, handler: Handler) -> web.StreamResponse:
-        if request.remote is None or not _within(request.remote, proxies):
+        if not proxies or not _within(_address(request.remote or ""), proxies):
             return await handler(request)
-        told = [part.strip() for line in request.headers.getall("X-Forwarded-For", ()) for part in line.split(",")]
-        client = next((address for address in reversed(told) if not _within(address, proxies)), request.remote)
-        scheme = request.headers.get("X-Forwarded-Proto", request.scheme)
-        if not _is_address(client) or scheme not in ("http", "https"):
-            return await handler(request)
-        believed = request.clone(remote=client, scheme=scheme)
+        believed = request.clone(remote=_client(request, proxies), scheme=_scheme(request))
         if REQUEST.fullmatch(request.headers.get("X-Request-ID", "")):
             believed[REQUEST_ID] = request.headers["X-Request-ID"]
-        return await handler(believed)
+        response = await handler(believed)
+        request.update(believed)  # aiohttp completes the answer for the request that it knows
+        return response
 
     return believe
 
 
-def _within(text: str, networks: Sequence[Network]) -> bool:
-    return _is_address(text) and any(ip_address(text) in network for network in networks)
+def _client(request: web.Request, proxies: Sequence[Network]) -> str:
+    """The last address that is no proxy's; where what stands there is no address, the proxy that wrote it down."""
+    client = _address(request.remote or "")
+    told = ",".join(request.headers.getall("X-Forwarded-For", ())).split(",")
+    while told and _within(client, proxies):
+        before = _address(told.pop().strip())
+        if before is None:
+            break
+        client = before
+    return str(client)
 
 
-def _is_address(text: str) -> bool:
+def _scheme(request: web.Request) -> str:
+    """What the nearest proxy says, the last of several, if it is a scheme of ours."""
+    told = ",".join(request.headers.getall("X-Forwarded-Proto", ())).rpartition(",")[2].strip()
+    return told if told in ("http", "https") else request.scheme
+
+
+def _within(address: Address | None, networks: Sequence[Network]) -> bool:
+    return address is not None and any(address in network for network in networks)
+
+
+def _address(text: str) -> Address | None:
+    """The address without port and zone, unmapped where it is IPv4 within IPv6; None where it is none."""
+    if found := WITH_PORT.fullmatch(text):
+        text = found["four"] or found["six"]
     try:
-        ip_address(text)
+        address = ip_address(text.partition("%")[0])
     except ValueError:
-        return False
-    return True
+        return None
+    return getattr(address, "ipv4_mapped", None) or address

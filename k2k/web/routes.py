@@ -27,6 +27,8 @@ JSON = "application/json"
 
 
 ALLOWANCES: web.RequestKey[Sequence[Allowance]] = web.RequestKey("allowances", Sequence)
+USER: web.RequestKey[str] = web.RequestKey("user", str)
+"""The id of whoever asks, where that is known."""
 KEPT_BY_ANYONE = {"Cache-Control": "public, no-cache", "Vary": "Authorization"}
 KEPT_BY_ONE = {"Cache-Control": "private, no-cache", "Vary": "Authorization"}
 
@@ -42,12 +44,15 @@ def bind(
 ) -> None:
     """Add a route for each operation, with and without a trailing slash. Fixed words go before {placeholders}.
 
-    A body has `body_seconds` to arrive.
+    Where GET is answered, HEAD is (RFC 9110 section 9.1): aiohttp leaves out the body. A body has `body_seconds` to
+    arrive.
     """
     for operation in sorted(operations, key=lambda operation: _literalness(operation.path)):
         door = _Door(operation, services, authenticator, guard, body_seconds)
+        methods = ("GET", "HEAD") if operation.method == "GET" else (operation.method,)
         for path in (PREFIX + operation.path, PREFIX + operation.path + "/"):
-            app.router.add_route(operation.method, path, door.handle)
+            for method in methods:
+                app.router.add_route(method, path, door.handle)
 
 
 def may_be_kept(operation: Operation) -> bool:
@@ -102,6 +107,8 @@ class _Door:
             principal = await identify(request, operation.may, self._authenticator, self._services)
         except Unauthenticated as error:
             refusal = error
+        if principal is not None:
+            request[USER] = str(principal.id)
         request[ALLOWANCES] = allowances = await self._guard.count(operation, principal, request.remote or "")
         self._guard.enforce(allowances)
         if refusal is not None:

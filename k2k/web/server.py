@@ -15,9 +15,9 @@ from aiohttp import web
 from aiohttp.web_protocol import RequestHandler
 from aiohttp.web_request import BaseRequest
 
-from k2k.core.errors import Internal
+from k2k.core.errors import DomainError, Internal
 from k2k.core.settings import ServerSettings
-from k2k.web.headers import SECURITY
+from k2k.web.headers import secure
 from k2k.web.problems import BadRequest, answer
 
 log = structlog.get_logger()
@@ -57,18 +57,37 @@ class _Connection(RequestHandler):
         message: str | None = None,
     ) -> web.StreamResponse:
         """What could not even be parsed, as a problem document; aiohttp would quote the request in plain text."""
+        if isinstance(exc, ConnectionError):
+            raise exc  # nobody is there to be answered
         if request.writer.output_size > 0:
             raise ConnectionError("the answer has begun: there is no way to take it back")
+        if status < 500:
+            return _broken(status, exc)
         request_id = uuid4().hex
-        if status < 500 or isinstance(exc, ConnectionError):
-            # Its text would quote the request, and with it tokens.
-            log.info("broken http", error=type(exc).__name__, request_id=request_id)
-        else:
-            log.error("unforeseen", exc_info=exc, request_id=request_id)
-        response = answer(BadRequest() if status < 500 else Internal(), status, request_id)
-        response.headers.update(SECURITY)
-        response.force_close()
-        return response
+        log.error("unforeseen", exc_info=exc, request_id=request_id)
+        return _last_answer(Internal(), status, request_id)
+
+    async def finish_response(
+        self, request: BaseRequest, resp: web.StreamResponse, start_time: float | None
+    ) -> tuple[web.StreamResponse, bool]:
+        """Answers; what aiohttp refuses before our middlewares (Expect), as a problem document too."""
+        if isinstance(resp, web.HTTPException):
+            resp = _broken(resp.status, resp)
+        return await super().finish_response(request, resp, start_time)
+
+
+def _broken(status: int, fault: BaseException | None) -> web.Response:
+    """The answer to what is no HTTP. The fault's text is not noted: it would quote the request, and with it tokens."""
+    request_id = uuid4().hex
+    log.info("broken http", error=type(fault).__name__, status=status, request_id=request_id)
+    return _last_answer(BadRequest(), status, request_id)
+
+
+def _last_answer(error: DomainError, status: int, request_id: str) -> web.Response:
+    response = answer(error, status, request_id)
+    secure(response.headers, request_id)
+    response.force_close()
+    return response
 
 
 class _Server(web.Server):

@@ -108,3 +108,48 @@ def test_secrets_do_not_show_when_settings_are_printed() -> None:
     )
     assert "hunter2" not in repr(settings)
     assert settings.auth.secret.get_secret_value() not in repr(settings)
+
+
+def test_production_does_not_start_without_limits() -> None:
+    variables = {**PRODUCTION, "K2K_AUTH__SECRET": secrets.token_urlsafe(48)}
+    with pytest.raises(SettingsError, match=r"limits\.enabled is false"):
+        load({**variables, "K2K_LIMITS__ENABLED": "false"})
+    assert not load({"K2K_LIMITS__ENABLED": "false"}).limits.enabled, "for measurements it may"
+
+
+@pytest.mark.parametrize("network", ["nginx", "10.0.0.1/8", "10.0.0.0/33", "10.0.0", "fd00::/129", "*", "10.0.0.0-9"])
+def test_a_proxy_is_named_by_its_network(network: str) -> None:
+    with pytest.raises(SettingsError) as refused:
+        load({"K2K_SERVER__PROXIES": f"172.16.0.0/12,{network}"})
+    assert str(refused.value).count("\n") == 1
+    assert "server.proxies.1: value is not a valid IPv4 or IPv6 network" in str(refused.value)
+
+
+@pytest.mark.parametrize(
+    "origin", ["https://key2key.example", "http://localhost:5173", "http://[::1]:80443", "capacitor://localhost"]
+)
+def test_an_origin_is_written_as_browsers_send_it(origin: str) -> None:
+    assert load({"K2K_SERVER__ORIGINS": origin}).server.origins == (origin,)
+
+
+@pytest.mark.parametrize(
+    "origin",
+    [
+        "*",
+        "null",
+        "key2key.example",
+        "https://",
+        "https://*.key2key.example",
+        "https://key2key.example/",
+        "https://key2key.example/app",
+        "https://Key2Key.example",
+        "https://key2key.example:443",
+        "http://key2key.example:80",
+        "https://user@key2key.example",
+        "//key2key.example",
+    ],
+)
+def test_an_origin_that_no_browser_would_send_is_refused(origin: str) -> None:
+    """It would never match, or it would be a wish to let in everybody."""
+    with pytest.raises(SettingsError, match=r"server\.origins\.0: Value error, an origin is scheme://host\[:port\]"):
+        load({"K2K_SERVER__ORIGINS": origin})

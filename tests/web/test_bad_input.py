@@ -10,7 +10,6 @@ from collections.abc import AsyncIterator, Mapping
 from typing import Any
 from uuid import uuid4
 
-import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
@@ -103,6 +102,8 @@ MALFORMED = {
     "100 deep": nested(100),
     "100,000 lists deep": b"[" * 100_000 + b"]" * 100_000,
     "40,000 objects deep": nested(40_000),
+    "201 names": json.dumps({f"name{number}": 1 for number in range(201)}).encode(),
+    "201 names inside": json.dumps({"title": {f"name{number}": 1 for number in range(201)}}).encode(),
     "100,000 lists deep and never closed": b"[" * 100_000,
 }
 
@@ -337,7 +338,9 @@ async def test_nothing_else_is_served(api: Api, path: str) -> None:
 def methods() -> dict[str, set[str]]:
     found: dict[str, set[str]] = {}
     for operation in OPERATIONS:
-        found.setdefault(operation.path, set()).add(operation.method)
+        found.setdefault(operation.path, set()).update(
+            {"GET", "HEAD"} if operation.method == "GET" else {operation.method}
+        )
     return found
 
 
@@ -358,12 +361,6 @@ async def test_other_methods_are_not_allowed_and_allow_says_which_are(api: Api, 
         assert set(refused.headers["Allow"].split(",")) == known | shadowed
     refused = await api.request("PATCH", address + "/", token=seller.token)
     assert (refused.status, set(refused.headers["Allow"].split(","))) == (405, known | shadowed)
-
-
-async def test_head_is_answered_without_a_body(api: Api) -> None:
-    async with aiohttp.ClientSession() as session, session.head(f"{api.base}{PREFIX}/properties") as answer:
-        assert answer.status in {200, 405}
-        assert await answer.read() == b""
 
 
 @pytest.mark.parametrize("header", ["X-HTTP-Method-Override", "X-HTTP-Method", "X-Method-Override"])
