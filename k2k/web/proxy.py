@@ -34,7 +34,10 @@ def behind(proxies: Sequence[Network]) -> Middleware:
         believed = request.clone(remote=client, scheme=scheme)
         if REQUEST.fullmatch(request.headers.get("X-Request-ID", "")):
             believed[REQUEST_ID] = request.headers["X-Request-ID"]
-        return await handler(believed)
+        try:
+            return await handler(believed)
+        finally:  # aiohttp sends the answer as that to the request it knows; what its headers tell stands on the clone
+            request.update(believed)
 
     return believe
 
