@@ -49,6 +49,7 @@ class Response:
     status: int
     json: Any
     headers: Mapping[str, str]
+    raw: bytes = b""
 
 
 class Api:
@@ -97,7 +98,7 @@ class Api:
                 contract.check_answer(
                     contract.Answer(method, path, answer.status, answer.content_type, answer.headers, raw, sent_json)
                 )
-            return Response(answer.status, json.loads(raw) if raw else None, answer.headers)
+            return Response(answer.status, json.loads(raw) if raw else None, answer.headers, raw)
 
 
 @dataclass

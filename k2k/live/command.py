@@ -21,9 +21,9 @@ from k2k.live.line import Member
 from k2k.ops.authenticator import Authenticator, Principal, permit
 from k2k.ops.call import Call, Services
 from k2k.ops.limits import Guard
-from k2k.ops.perform import perform
+from k2k.ops.perform import key_of, perform
 from k2k.ops.problem import document, status_of
-from k2k.ops.registry import Operation, Repeats
+from k2k.ops.registry import KEY_FIELD, Operation
 from k2k.ops.validation import unknown, validate
 
 log = structlog.get_logger()
@@ -136,12 +136,8 @@ def _asked(operation: Operation, sent: object) -> tuple[dict[str, object], str |
         sent = {}
     if not isinstance(sent, dict):
         raise Invalid(problems=[Problem("", "body", "dict_type", "data must be an object")])
-    if operation.repeats is not Repeats.by_key:
-        return _parts(operation, sent), None
-    key = sent.get("idempotency_key")
-    if not isinstance(key, str | None):
-        raise Invalid(problems=[Problem("/idempotency_key", "body", "string_type", "The key must be a string")])
-    return _parts(operation, {name: value for name, value in sent.items() if name != "idempotency_key"}), key
+    parts = _parts(operation, {name: value for name, value in sent.items() if name != KEY_FIELD})
+    return parts, key_of(operation, sent.get(KEY_FIELD), f"/{KEY_FIELD}", "body")
 
 
 def _parts(operation: Operation, flat: Mapping[str, object]) -> dict[str, object]:

@@ -64,11 +64,11 @@ class Guard:
 
 
 def network_of(address: str) -> str:
-    """What counts as one address: an IPv6 customer has a whole /64 to choose from."""
+    """What counts as one address: an IPv6 customer has a whole /64 to choose from. All that is none counts as one."""
     try:
         found = ip_address(address)
     except ValueError:
-        return address
+        return "unknown"
     if isinstance(found, IPv6Address):
-        return str(found.ipv4_mapped) if found.ipv4_mapped else str(ip_network((found, 64), strict=False))
+        return str(found.ipv4_mapped or ip_network((found, 64), strict=False))
     return str(found)

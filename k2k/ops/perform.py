@@ -10,7 +10,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from pydantic import BaseModel
 from pydantic_core import from_json, to_json
@@ -23,6 +23,8 @@ from k2k.ops.call import Call
 from k2k.ops.registry import Operation, Repeats, Reply
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
+HANDFUL = 5000
+"""Answers forgotten by one statement."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +42,11 @@ class _Held:
 
 
 @dataclass(frozen=True, slots=True)
+class _Forgotten:
+    rows: int
+
+
+@dataclass(frozen=True, slots=True)
 class _Kept:
     request_hash: bytes
     status: int
@@ -51,19 +58,29 @@ _queries = Queries("idempotency")
 HOLD_KEY = _queries.rows("hold_key", _Held)
 FIND_ANSWER = _queries.rows("find_answer", _Kept)
 KEEP_ANSWER = _queries.command("keep_answer")
-FORGET_ANSWERS = _queries.command("forget_answers")
+FORGET_ANSWERS = _queries.rows("forget_answers", _Forgotten)
+
+
+def key_of(operation: Operation, sent: object, pointer: str, part: Literal["header", "body"]) -> str | None:
+    """The idempotency key that was `sent`, where the operation keeps answers; None if it does not, or none was.
+
+    Raises Invalid, which names where it stood, if it is no key.
+    """
+    if sent is None or operation.repeats is not Repeats.by_key:
+        return None
+    if not isinstance(sent, str) or not KEY.fullmatch(sent):
+        raise Invalid(problems=[Problem(pointer, part, "key", "The key must be 1 to 255 visible ASCII characters")])
+    return sent
 
 
 async def perform(operation: Operation, call: Call, parts: Mapping[str, Any], key: str | None) -> Answered:
-    """Run the operation with its validated parts; `key` is the client's Idempotency-Key, if it sent one.
+    """Run the operation with its validated parts, or answer as the first call with this `key` (see `key_of`) did.
 
     Raises what the operation raises, and for a key: IdempotencyInProgress while the first call runs,
-    IdempotencyMismatch if it came with other content, Invalid if it is no key.
+    IdempotencyMismatch if it came with other content.
     """
-    if key is None or operation.repeats is not Repeats.by_key:
+    if key is None:
         return await _run(operation, call, parts)
-    if not KEY.fullmatch(key):
-        raise Invalid(problems=[Problem("/Idempotency-Key", "header", "key", "1 to 255 visible ASCII characters")])
     asked = _fingerprint(parts)
     async with call.services.db.transaction() as tx:
         known = await _known(tx, call.user.id, operation.name, key)
@@ -87,7 +104,8 @@ async def perform(operation: Operation, call: Call, parts: Mapping[str, Any], ke
 
 async def forget_answers(db: Reader) -> None:
     """Drop the answers whose day is over."""
-    await db.run(FORGET_ANSWERS)
+    while (await db.rows(FORGET_ANSWERS, HANDFUL))[0].rows == HANDFUL:
+        pass
 
 
 async def _known(tx: Tx, user: UserId, operation: str, key: str) -> _Kept | None:
@@ -109,4 +127,5 @@ async def _run(operation: Operation, call: Call, parts: Mapping[str, Any]) -> An
 
 def _fingerprint(parts: Mapping[str, BaseModel]) -> bytes:
     """Equal for requests that mean the same, however their JSON was written."""
-    return hashlib.sha256(to_json({name: part.model_dump(exclude_unset=True) for name, part in parts.items()})).digest()
+    meant = {name: parts[name].model_dump(mode="json", exclude_unset=True) for name in sorted(parts)}
+    return hashlib.sha256(to_json(meant)).digest()

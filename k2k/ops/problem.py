@@ -37,7 +37,7 @@ class Fault(BaseModel):
     """One fault in what was sent."""
 
     pointer: str = Field(description="Where, as a JSON pointer (RFC 6901) into the part; empty for the whole")
-    part: Literal["body", "query", "path"] = Field(
+    part: Literal["body", "query", "path", "header"] = Field(
         alias="in", description="The part of the request that it points into"
     )
     code: str = Field(description="What kind of fault, for programs")

@@ -23,6 +23,8 @@ from k2k.ops.permissions import PERMISSIONS, Permission, Role
 T = TypeVar("T")
 Handler = Callable[..., Awaitable[Any]]
 PARTS = ("path", "query", "body")
+KEY_FIELD = "idempotency_key"
+"""In an rpc's flat object what the Idempotency-Key header is to a request."""
 _PLACEHOLDER = re.compile(r"{(\w+)}")
 
 
@@ -213,6 +215,8 @@ def _check(operation: Operation) -> None:
     if sorted(placeholders) != sorted(_wire_names(path) if path else []):
         raise TypeError(f"{operation.name}: the fields of its path model are not those of {operation.path}")
     names = [name for model in operation.models.values() for name in _wire_names(model)]
+    if KEY_FIELD in names:
+        raise TypeError(f"{operation.name}: {KEY_FIELD} is no field of a model: the doors take it out")
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise TypeError(f"{operation.name}: {', '.join(twice)} stands in two parts; an rpc's object is flat")

@@ -56,6 +56,9 @@ REFUSALS: Mapping[int, tuple[str, ...]] = {
 }
 """What the refusals of a status have besides."""
 
+PASSING = ("Retry-After",)
+"""What a refusal may have besides where one of its codes is a conflict that passes by itself."""
+
 
 def _header(description: str, **schema: Any) -> dict[str, Any]:
     return {"description": description, "schema": {"type": "string", **schema}}
@@ -82,7 +85,7 @@ IDEMPOTENCY_KEY: dict[str, Any] = {
     "in": "header",
     "required": False,
     "description": "New for each wish and kept for its repeats, which get the first answer; a UUID fits",
-    "schema": {"type": "string", "minLength": 1, "maxLength": 255},
+    "schema": {"type": "string", "minLength": 1, "maxLength": 255, "pattern": r"^[\x21-\x7e]+$"},
 }
 
 SECURITY_SCHEMES: Mapping[str, dict[str, Any]] = {

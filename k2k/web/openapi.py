@@ -12,7 +12,7 @@ from collections.abc import Iterable, Iterator, Sequence
 from http import HTTPStatus
 from typing import Any
 
-from k2k.core.errors import DomainError, Internal
+from k2k.core.errors import DomainError, IdempotencyInProgress, Internal
 from k2k.ops.permissions import PERMISSIONS, Permission, Role
 from k2k.ops.problem import ProblemDocument
 from k2k.ops.registry import Operation, Repeats
@@ -190,9 +190,10 @@ class _Problems:
     def _response(self, status: int, errors: list[type[DomainError]]) -> dict[str, str]:
         name = "Or".join(error.__name__ for error in errors)
         self.schemas[f"{name}Problem"] = _problem_schema(errors)
+        passing = about.PASSING if IdempotencyInProgress in errors else ()
         self.responses[name] = {
             "description": "\n".join(f"- `{error.code}`: {error.title}" for error in errors),
-            "headers": _headers((*about.ALL_ANSWERS, *about.REFUSALS.get(status, ()))),
+            "headers": _headers((*about.ALL_ANSWERS, *about.REFUSALS.get(status, ()), *passing)),
             "content": {PROBLEM: {"schema": {"$ref": f"{PLACE}{name}Problem"}}},
         }
         return {"$ref": f"#/components/responses/{name}"}

@@ -31,9 +31,10 @@ def behind(proxies: Sequence[Network]) -> Middleware:
         believed = request.clone(remote=_client(request, proxies), scheme=_scheme(request))
         if REQUEST.fullmatch(request.headers.get("X-Request-ID", "")):
             believed[REQUEST_ID] = request.headers["X-Request-ID"]
-        response = await handler(believed)
-        request.update(believed)  # aiohttp completes the answer for the request that it knows
-        return response
+        try:
+            return await handler(believed)
+        finally:  # aiohttp sends the answer as that to the request it knows; what its headers tell stands on the clone
+            request.update(believed)
 
     return believe
 

@@ -15,7 +15,7 @@ from k2k.core.errors import Invalid, Problem, Unauthenticated
 from k2k.ops.authenticator import Authenticator, Principal, permit
 from k2k.ops.call import Call, Services
 from k2k.ops.limits import Allowance, Guard
-from k2k.ops.perform import perform
+from k2k.ops.perform import key_of, perform
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Operation
 from k2k.ops.validation import parse_json, unknown, validate
@@ -92,7 +92,8 @@ class _Door:
             # Header bytes that are no UTF-8 arrive as lone surrogates.
             device=request.headers.get("User-Agent", "")[:200].encode("utf-8", "replace").decode(),
         )
-        answered = await perform(operation, call, await self._parts(request), request.headers.get("Idempotency-Key"))
+        parts, key = await self._parts(request), key_of(operation, _key(request), "/Idempotency-Key", "header")
+        answered = await perform(operation, call, parts, key)
         response = web.Response(body=answered.body, status=answered.status, content_type=JSON, headers=answered.headers)
         if may_be_kept(operation):
             for name, value in (KEPT_BY_ANYONE if principal is None else KEPT_BY_ONE).items():
@@ -159,6 +160,12 @@ async def identify(
     if scheme.lower() != "bearer":
         raise Unauthenticated("The Authorization header must be: Bearer <access token>")
     return await authenticator.authenticate(token.strip(), services.db.clock.now())
+
+
+def _key(request: web.Request) -> str | None:
+    """What was sent as the key. Several lines are one list (RFC 9110 section 5.3), which its space tells from a key."""
+    lines = request.headers.getall("Idempotency-Key", ())
+    return ", ".join(lines) if lines else None
 
 
 def _grouped(query: MultiMapping[str], model: type[BaseModel] | None) -> dict[str, Any]:

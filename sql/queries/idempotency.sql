@@ -14,5 +14,15 @@ insert into idempotency (user_id, operation, key, request_hash, status, headers,
 values ($1, $2, $3, $4, $5, $6, $7);
 
 -- name: forget_answers
--- After a day a key may be used anew; a client that asks again does so within minutes.
-delete from idempotency where created_at < now() - interval '24 hours';
+-- After a day a key may be used anew; a client that asks again does so within minutes. A handful at a time, so that no
+-- statement runs long.
+with old as (
+    select user_id, operation, key from idempotency
+    where created_at < now() - interval '24 hours'
+    order by created_at limit $1
+), forgotten as (
+    delete from idempotency using old
+    where idempotency.user_id = old.user_id and idempotency.operation = old.operation and idempotency.key = old.key
+    returning idempotency.key
+)
+select count(*) as rows from forgotten;

@@ -186,6 +186,19 @@ def test_no_name_stands_in_two_parts(handler: Handler, name: str) -> None:
         declare(handler, "/things/{thing_id}")
 
 
+class Keyed(BaseModel):
+    idempotency_key: str
+
+
+async def takes_the_key(call: Call, body: Keyed) -> ThingBody:
+    raise NotImplementedError
+
+
+def test_no_model_has_the_field_that_the_doors_take_out() -> None:
+    with pytest.raises(TypeError, match="idempotency_key"):
+        declare(takes_the_key)
+
+
 def test_a_refused_declaration_leaves_no_operation_behind() -> None:
     routes = Routes("things")
     with pytest.raises(TypeError):
