@@ -12,12 +12,13 @@ from aiohttp.typedefs import Handler, Middleware
 from multidict import CIMultiDict
 
 from k2k.infra.metrics import Metrics
-from k2k.web.problems import REQUEST_ID
+from k2k.web.problems import REFUSED, REQUEST_ID
 
 log = structlog.get_logger("k2k.access")
 
 # Below it, what gzip saves is less than a packet.
 WORTH_COMPRESSING = 1400
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def access(metrics: Metrics) -> Middleware:
@@ -38,7 +39,10 @@ def access(metrics: Metrics) -> Middleware:
                 return response
             finally:
                 seconds = time.perf_counter() - started
-                metrics.requests.labels(request.method, _route(request), status).observe(seconds)
+                if status != 101:  # a socket; it is open for hours
+                    metrics.requests.labels(_method(request), _route(request), status).observe(seconds)
+                if REFUSED in request:
+                    metrics.refused.labels(request[REFUSED]).inc()
                 log.info(
                     "request",
                     method=request.method,
@@ -69,10 +73,15 @@ async def economical(request: web.Request, handler: Handler) -> web.StreamRespon
     return response
 
 
+def _method(request: web.Request) -> str:
+    """The method if it is one we know: the parser lets some forty through."""
+    return request.method if request.method in METHODS else "other"
+
+
 def _route(request: web.Request) -> str:
     """The pattern, never the path: a series for each id would be without end."""
     resource = request.match_info.route.resource
-    return resource.canonical.rstrip("/") if resource is not None else "none"
+    return resource.canonical.rstrip("/") or "/" if resource is not None else "none"
 
 
 def _has(request: web.Request, etag: str) -> bool:
