@@ -21,10 +21,10 @@ class Figures:
     samples: dict[tuple[str, frozenset[tuple[str, str]]], float]
     types: dict[str, str]
 
-    def value(self, name: str, **labels: object) -> float:
+    def value(self, sample: str, /, **labels: object) -> float:
         """The sum of the samples that have these labels; 0 if there are none."""
         wanted = {(label, str(value)) for label, value in labels.items()}
-        return sum(value for (found, its), value in self.samples.items() if found == name and wanted <= its)
+        return sum(value for (found, its), value in self.samples.items() if found == sample and wanted <= its)
 
     def has(self, name: str) -> bool:
         return any(found == name for found, _ in self.samples)
@@ -70,8 +70,8 @@ class Watch:
         self.now = await scrape(self.base)
         return self
 
-    def grew(self, name: str, **labels: object) -> float:
-        return self.now.value(name, **labels) - self.before.value(name, **labels)
+    def grew(self, sample: str, /, **labels: object) -> float:
+        return self.now.value(sample, **labels) - self.before.value(sample, **labels)
 
     def new_series(self) -> set[tuple[str, frozenset[tuple[str, str]]]]:
         return self.now.samples.keys() - self.before.samples.keys()

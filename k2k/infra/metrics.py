@@ -74,17 +74,17 @@ class Metrics:
         self.cuts = Counter("k2k_sockets_cut", "Sockets closed by the server", ("code",), registry=registry)
         self.limited = Counter("k2k_limited", "Calls refused by a rate limit", ("policy",), registry=registry)
         self.jobs = Histogram(
-            "k2k_job_seconds", "Runs of background jobs", ("job", "outcome"), buckets=SECONDS, registry=registry
+            "k2k_job_seconds", "Runs of background jobs", ("name", "outcome"), buckets=SECONDS, registry=registry
         )
         self.loop_lag = Histogram(
             "k2k_loop_lag_seconds", "How late the event loop wakes up", buckets=SECONDS, registry=registry
         )
 
-        self.queue = Gauge("k2k_jobs", "Background jobs in the queue", ("job", "state"), registry=registry)
+        self.queue = Gauge("k2k_jobs", "Background jobs in the queue", ("name", "state"), registry=registry)
         self.queue_age = Gauge(
             "k2k_jobs_oldest_seconds",
             "How long the oldest job has been in its state",
-            ("job", "state"),
+            ("name", "state"),
             registry=registry,
         )
         self.health = Gauge(
@@ -93,18 +93,22 @@ class Metrics:
         self.asked: list[Callable[[], Awaitable[None]]] = []
         """What must be asked for at each scrape. It first sets its gauges as if there were no answer, for there may
         be none in time."""
+        self._watched: list[tuple[Gauge, Callable[[], float]]] = []
         self._asking: asyncio.Task[None] | None = None
 
     def watch(self, name: str, help_: str, value: Callable[[], float]) -> None:
         """Expose `k2k_<name>`, read from `value` at each scrape."""
-        Gauge(f"k2k_{name}", help_, registry=self.registry).set_function(value)
+        self._watched.append((Gauge(f"k2k_{name}", help_, registry=self.registry), value))
 
     async def text(self) -> bytes:
         """Everything, in Prometheus's text format, after ASK_SECONDS at the latest."""
         if self._asking is None:
             self._asking = asyncio.get_running_loop().create_task(self._ask())
         await asyncio.wait({self._asking}, timeout=ASK_SECONDS)
-        return generate_latest(self.registry)
+        for gauge, value in self._watched:
+            gauge.set(value())
+        # Some thousand lines are 50 ms of work: in the loop every socket would wait for it.
+        return await asyncio.to_thread(generate_latest, self.registry)
 
     async def close(self) -> None:
         """Stop asking."""
