@@ -22,7 +22,7 @@ import psycopg
 from aiohttp import web
 from pydantic import SecretStr
 
-from k2k.app import OPERATIONS, build, working
+from k2k.app import OPERATIONS, build, watch_pool, working
 from k2k.core.clock import Clock
 from k2k.core.errors import DomainError
 from k2k.core.settings import Settings, SettingsError, load
@@ -212,6 +212,7 @@ async def worker(settings: Settings) -> None:
     await migrate(settings)
     db = await Db.open(settings.database, Clock())
     work = working(settings, db)
+    watch_pool(db)
     try:
         async with measured(db.metrics, settings):
             await work.start()
@@ -233,12 +234,14 @@ async def jobs(chosen: argparse.Namespace, settings: Settings) -> None:
 
 @asynccontextmanager
 async def measured(metrics: Metrics, settings: Settings) -> AsyncIterator[None]:
-    """Answer /metrics where the settings say."""
+    """Answer /metrics where the settings say, if they do."""
+    if not settings.metrics.port:
+        yield
+        return
     runner = Runner(exposing(metrics), settings.server)
     await runner.setup()
     try:
-        if settings.metrics.port:
-            await listen(runner, settings.metrics.host, settings.metrics.port, "K2K_METRICS__PORT")
+        await listen(runner, settings.metrics.host, settings.metrics.port, "K2K_METRICS__PORT")
         yield
     finally:
         await runner.cleanup()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
@@ -95,7 +95,7 @@ async def build(settings: Settings) -> Process:
     services = Services(db, parts)
 
     streams = Streams(db, settings.live.replay_events, {MessageNew.type: join_texts})
-    pubsub = PubSub(settings.redis)
+    pubsub = PubSub(settings.redis, metrics.batches.labels("publishes").observe)
     hub = Hub(streams, pubsub, settings.live)
     broker = Broker(hub, streams, pubsub, settings.live)
     db.told = broker.told
@@ -105,7 +105,8 @@ async def build(settings: Settings) -> Process:
     limits = Limits(settings.redis, metrics)
     guard = Guard(limits, settings.limits, metrics)
     sockets = SocketDoor(Commands(services, authenticator, hub, by_rpc, settings.live, guard), settings.server.origins)
-    _watch(metrics, db, hub, broker, pubsub, sockets)
+    watch_pool(db)
+    _watch(metrics, hub, broker, pubsub, sockets, passwords)
 
     app = web.Application(
         middlewares=[
@@ -122,12 +123,15 @@ async def build(settings: Settings) -> Process:
     app.on_response_prepare.append(finish(settings.server.origins))
     app.on_response_prepare.append(say_goodbye)
     routes.bind(app, OPERATIONS, services, authenticator, guard, body_seconds=settings.server.body_seconds)
-    health.bind(
-        app,
-        {"database": db.ping, "migrations": lambda: _migrated(db), "redis": pubsub.ping, "staying": _staying(leaving)},
-        needed=frozenset({"database", "migrations", "staying"}),
-        prefixes=("", routes.PREFIX),
-    )
+    checks: Mapping[str, health.Check] = {
+        "database": db.ping,
+        "migrations": lambda: _migrated(db),
+        "redis": pubsub.ping,
+        "staying": _staying(leaving),
+    }
+    needed = frozenset({"database", "migrations", "staying"})
+    health.bind(app, checks, needed=needed, prefixes=("", routes.PREFIX))
+    metrics.asked.append(partial(health.measure, checks, metrics.health))
     documents.bind(app, OPERATIONS)
     sockets.bind(app)
     files = assets.find(settings.server.assets)
@@ -139,11 +143,9 @@ async def build(settings: Settings) -> Process:
 
     async def running(_app: web.Application) -> AsyncIterator[None]:
         await broker.start()
-        loop_watch = asyncio.get_running_loop().create_task(metrics.watch_loop())
         if settings.jobs.in_process:
             await worker.start()
         yield
-        loop_watch.cancel()
         await worker.stop()
         await hub.close()
         await broker.close()
@@ -156,14 +158,23 @@ async def build(settings: Settings) -> Process:
     return Process(app, db, hub, broker, pubsub, sockets, worker, metrics)
 
 
-def _watch(metrics: Metrics, db: Db, hub: Hub, broker: Broker, pubsub: PubSub, sockets: SocketDoor) -> None:
+def watch_pool(db: Db) -> None:
+    """Expose the state of the connection pool."""
+    watch = db.metrics.watch
+    watch("pool_connections", "Database connections", db.pool.get_size)
+    watch("pool_idle_connections", "Database connections nobody uses", db.pool.get_idle_size)
+    watch("pool_connections_most", "Database connections there may be", db.pool.get_max_size)
+
+
+def _watch(
+    metrics: Metrics, hub: Hub, broker: Broker, pubsub: PubSub, sockets: SocketDoor, passwords: Passwords
+) -> None:
     """What is read at each scrape."""
     metrics.watch("sockets", "Open sockets", lambda: sockets.open_sockets)
     metrics.watch("socket_queue_frames", "Frames waiting to be sent", lambda: sockets.queued)
     metrics.watch("channels", "Channels this process follows", lambda: sum(1 for _ in hub.channels()))
-    metrics.watch("pool_connections", "Database connections", db.pool.get_size)
-    metrics.watch("pool_idle_connections", "Database connections nobody uses", db.pool.get_idle_size)
     metrics.watch("redis_up", "Whether Redis is heard (1) or away (0)", lambda: pubsub.up)
+    metrics.watch("password_hashes", "Passwords being hashed or waiting for it", lambda: passwords.waiting)
     metrics.watch("tail_age_seconds", "Since the database was last asked for unannounced events", broker.tail_age)
 
 

@@ -25,15 +25,18 @@ QUIET_SECONDS = 2.0
 
 
 class PubSub:
-    """One process's link to the others. `arrived(channel, message)` is called for each message received."""
+    """One process's link to the others. `arrived(channel, message)` is called for each message received.
 
-    def __init__(self, settings: RedisSettings) -> None:
+    `observe` is told how many messages each write takes.
+    """
+
+    def __init__(self, settings: RedisSettings, observe: Callable[[int], object] = lambda _: None) -> None:
         self._redis = client(settings)
         self._listener = self._redis.pubsub()
         self._prefix = f"{settings.prefix}:".encode()
         self._channels: set[str] = set()
         self._confirmations: dict[bytes, asyncio.Event] = {}
-        self._publishes: Batch[tuple[str, bytes], None] = Batch(self._publish_many, most=1000)
+        self._publishes: Batch[tuple[str, bytes], None] = Batch(self._publish_many, most=1000, observe=observe)
         self._tasks: set[asyncio.Task[None]] = set()
         self.arrived: Callable[[str, bytes], None] = lambda _channel, _message: None
         # redis-py can swallow a cancellation that meets its own timeout, so ending is asked for in this way too.

@@ -9,9 +9,11 @@ from __future__ import annotations
 import asyncio
 from collections.abc import Callable, Coroutine, Iterator
 from dataclasses import dataclass
+from datetime import datetime
 from typing import Any, Protocol
 
 import structlog
+from pydantic_core import from_json
 
 from k2k.core.errors import Unavailable
 from k2k.core.ids import Channel
@@ -70,15 +72,19 @@ class Hub:
         """The channels this process follows."""
         yield from self._lines
 
-    def arrive(self, event: Numbered) -> None:
-        """An event was heard of: from this process after COMMIT, or from another one."""
+    def arrive(self, event: Numbered) -> bool:
+        """An event was heard of: from this process after COMMIT, or from another one.
+
+        Whether it went to members at once; not if there are none, if it is a duplicate or if it waits for a gap.
+        """
         line = self._lines.get(event.channel)
         if line is None:
-            return
+            return False
         published = wire.publication(event.body, event.offset)
-        line.arrive(Position(event.epoch, event.offset), published, event.type)
+        new = line.arrive(Position(event.epoch, event.offset), published, event.type)
         self._see(event)
         self._fill_if_behind(line)
+        return new and bool(line.live)
 
     def behind(self, channel: Channel, position: Position) -> None:
         """The tail saw the stream at `position`; if its line is not there, something was not announced."""
@@ -166,7 +172,7 @@ class Hub:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
                 self._settle(line, replay)
-                self._streams.db.metrics.filled.inc(len(replay.events))
+                self._measure_filled(line, replay)
                 if not replay.complete and line.gap:
                     log.warning("events no longer stored", channel=line.channel)
                     line.skip_to(replay.top)
@@ -175,6 +181,16 @@ class Hub:
                     line.wanted = replay.top.offset
         finally:
             self._filling.pop(line.channel, None)
+
+    def _measure_filled(self, line: Line, replay: Replay) -> None:
+        """Count what was read, and how late it is: by the event's own time, which is just before its COMMIT."""
+        db = self._streams.db
+        db.metrics.filled.inc(len(replay.events))
+        if line.live:
+            now = db.clock.now()
+            for event in replay.events:
+                late = now - datetime.fromisoformat(from_json(event.body)["at"])
+                db.metrics.deliveries.labels("database").observe(max(0.0, late.total_seconds()))
 
     def _drop_if_empty(self, channel: Channel) -> None:
         line = self._lines.get(channel)

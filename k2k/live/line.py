@@ -83,14 +83,20 @@ class Line:
             self._renumbered()
         self.wanted = max(self.wanted, position.offset)
 
-    def arrive(self, position: Position, publication: bytes, type_: str = "") -> None:
-        """A publication that may be new, doubled, out of order, or from before the first read."""
+    def arrive(self, position: Position, publication: bytes, type_: str = "") -> bool:
+        """A publication that may be new, doubled, out of order, or from before the first read.
+
+        Whether it was the next one, and so was handed on at once.
+        """
         self.hear(position)
         if self.position is None or position.offset > self.position.offset + 1:
             self.early[position.offset] = position.epoch, publication, type_
-        elif position.offset == self.position.offset + 1:
-            self._hand_on(position.offset, publication, type_)
-            self._hand_on_early()
+            return False
+        if position.offset <= self.position.offset:
+            return False
+        self._hand_on(position.offset, publication, type_)
+        self._hand_on_early()
+        return True
 
     def settle(self, replay: Replay) -> None:
         """Take over what was read from the stream, whoever asked for it."""

@@ -154,6 +154,7 @@ class SocketDoor:
         socket = Socket(response, transport, settings, self._metrics)
         session = Session(socket, self._commands, request.remote or "")
         self._sockets.add(socket)
+        self._metrics.sockets_opened.inc()
         if self._stopping:
             socket.cut(wire.SHUTDOWN)
         try:

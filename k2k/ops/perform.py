@@ -87,6 +87,7 @@ async def perform(operation: Operation, call: Call, parts: Mapping[str, Any], ke
         if known is not None:
             if known.request_hash != asked:
                 raise IdempotencyMismatch
+            call.services.db.metrics.replayed.inc()
             return Answered(known.status, known.body, from_json(known.headers))
         answered = await _run(operation, replace(call, tx=tx), parts)
         await tx.run(

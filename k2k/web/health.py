@@ -9,6 +9,7 @@ from typing import Literal
 
 import structlog
 from aiohttp import web
+from prometheus_client import Gauge
 
 from k2k.ops.validation import Answer
 
@@ -59,24 +60,33 @@ def bind(
     process out of the balancer for them would turn a slow service into none.
     """
 
-    async def states() -> dict[str, State]:
-        found = await asyncio.gather(*(_state(name, check) for name, check in checks.items()))
-        return dict(zip(checks, found, strict=True))
-
     async def health(_request: web.Request) -> web.Response:
-        return _answer(await states(), 200)
+        return _answer(await _states(checks), 200)
 
     async def live(_request: web.Request) -> web.Response:
         return _answer({}, 200)
 
     async def ready(_request: web.Request) -> web.Response:
-        found = await states()
+        found = await _states(checks)
         return _answer(found, 200 if all(found[name] == "ok" for name in needed) else 503)
 
     for prefix in prefixes:
         for probe, handler in ((HEALTH, health), (LIVE, live), (READY, ready)):
             app.router.add_get(prefix + probe.path, handler)
             app.router.add_get(prefix + probe.path + "/", handler)
+
+
+async def measure(checks: Mapping[str, Check], gauge: Gauge) -> None:
+    """Set the gauge, labelled by check: 1 where it is well, 0 where it is not or has not answered yet."""
+    for name in checks:
+        gauge.labels(name).set(0)
+    for name, state in (await _states(checks)).items():
+        gauge.labels(name).set(state == "ok")
+
+
+async def _states(checks: Mapping[str, Check]) -> dict[str, State]:
+    found = await asyncio.gather(*(_state(name, check) for name, check in checks.items()))
+    return dict(zip(checks, found, strict=True))
 
 
 async def _state(name: str, check: Check) -> State:

@@ -16,7 +16,7 @@ from multidict import CIMultiDict
 from k2k.infra.log import name_request
 from k2k.infra.metrics import Metrics
 from k2k.web import health
-from k2k.web.problems import REQUEST_ID
+from k2k.web.problems import REFUSED, REQUEST_ID
 from k2k.web.routes import PREFIX, USER
 
 log = structlog.get_logger("k2k.access")
@@ -31,6 +31,7 @@ GZIP = 31
 """zlib's name for gzip's format with the largest window."""
 NO_WEIGHT = ("0", "0.", "0.0", "0.00", "0.000")
 PROBES = frozenset(probe.path for probe in health.PROBES)
+METHODS = frozenset({"GET", "HEAD", "POST", "PUT", "PATCH", "DELETE", "OPTIONS"})
 
 
 def access(metrics: Metrics) -> Middleware:
@@ -53,7 +54,10 @@ def access(metrics: Metrics) -> Middleware:
         finally:
             seconds = time.perf_counter() - started
             route = _route(request)
-            metrics.requests.labels(request.method, route, status).observe(seconds)
+            if status != 101:  # a socket; it is open for hours
+                metrics.requests.labels(_method(request), route, status).observe(seconds)
+            if REFUSED in request:
+                metrics.refused.labels(request[REFUSED]).inc()
             tell = log.debug if status == 200 and route.removeprefix(PREFIX) in PROBES else log.info
             tell(
                 "request",
@@ -88,10 +92,15 @@ async def economical(request: web.Request, handler: Handler) -> web.StreamRespon
     return response
 
 
+def _method(request: web.Request) -> str:
+    """The method if it is one we know: the parser lets some forty through."""
+    return request.method if request.method in METHODS else "other"
+
+
 def _route(request: web.Request) -> str:
     """The pattern, never the path: a series for each id would be without end."""
     resource = request.match_info.route.resource
-    return resource.canonical.rstrip("/") if resource is not None else "none"
+    return resource.canonical.rstrip("/") or "/" if resource is not None else "none"
 
 
 def _has(request: web.Request, etag: str) -> bool:

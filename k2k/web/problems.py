@@ -12,6 +12,8 @@ from k2k.ops.problem import document, status_of
 
 log = structlog.get_logger()
 
+REFUSED: web.RequestKey[str] = web.RequestKey("refused", str)
+"""The code of the error that ended the request."""
 REQUEST_ID: web.RequestKey[str] = web.RequestKey("request_id", str)
 
 
@@ -76,13 +78,12 @@ REFUSALS: dict[int, type[DomainError]] = {
 @web.middleware
 async def problems(request: web.Request, handler: Handler) -> web.StreamResponse:
     """Turns every error into its answer."""
-    request_id = request[REQUEST_ID]
     try:
         return await handler(request)
     except DomainError as error:
-        return answer(error, status_of(error), request_id)
+        return _refusal(request, error, status_of(error))
     except web.HTTPException as refusal:
-        response = answer(REFUSALS.get(refusal.status, BadRequest)(), refusal.status, request_id)
+        response = _refusal(request, REFUSALS.get(refusal.status, BadRequest)(), refusal.status)
         for name in ("Allow", "Upgrade"):
             if name in refusal.headers:
                 response.headers[name] = refusal.headers[name]
@@ -90,13 +91,18 @@ async def problems(request: web.Request, handler: Handler) -> web.StreamResponse
             response.force_close()
         return response
     except web.RequestPayloadError:  # the body is not in the encoding it claims, or ended early
-        return answer(BadRequest(), 400, request_id)
+        return _refusal(request, BadRequest(), 400)
     except ConnectionResetError:
         log.debug("client left", path=request.rel_url.raw_path)
         raise
     except Exception:
         log.exception("unforeseen", method=request.method, path=request.rel_url.raw_path)
-        return answer(Internal(), 500, request_id)
+        return _refusal(request, Internal(), 500)
+
+
+def _refusal(request: web.Request, error: DomainError, status: int) -> web.Response:
+    request[REFUSED] = error.code
+    return answer(error, status, request[REQUEST_ID])
 
 
 def answer(error: DomainError, status: int, request_id: str) -> web.Response:

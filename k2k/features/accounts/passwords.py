@@ -40,6 +40,11 @@ class Passwords:
         right = await self._run(lambda: self._verify(password, hashed or self._nobody))
         return right and hashed is not None
 
+    @property
+    def waiting(self) -> int:
+        """How many are being hashed or wait for it."""
+        return self._running
+
     def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
 

@@ -69,7 +69,7 @@ async def queue_state(db: Reader) -> list[QueueState]:
 
 
 async def measure(db: Db) -> None:
-    """Set the gauges of the queue; they are empty while the database is away."""
+    """Set the gauges of the queue; they are empty until the database has answered."""
     metrics = db.metrics
     metrics.queue.clear()
     metrics.queue_age.clear()
