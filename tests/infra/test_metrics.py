@@ -277,7 +277,7 @@ async def test_the_pool_shows_what_is_used_and_who_waits(settings: Settings) -> 
         await waiting
         await watch.look()
         assert watch.now.value("k2k_pool_idle_connections") > 0
-        assert watch.now.value("k2k_health") == 3
+        assert watch.now.value("k2k_health") == 4
         assert watch.grew("k2k_pool_wait_seconds_sum") > 0.5
 
 
@@ -375,7 +375,7 @@ async def test_without_postgresql_scrapes_are_quick_and_say_so(
         finally:
             for pid in (*backends, postgres.pid):
                 os.kill(pid, signal.SIGCONT)
-        await until(watch, lambda: watch.now.value("k2k_health") == 3)
+        await until(watch, lambda: watch.now.value("k2k_health") == 4)
         await until(watch, lambda: watch.now.value("k2k_tail_age_seconds") < 3)
         assert watch.now.value("k2k_jobs", name="test.count", state="waiting") == 1
 

@@ -82,7 +82,7 @@ async def test_a_serving_process_exposes_where_the_settings_say(settings: Settin
     process = await spawn.start(settings, free_port(), K2K_METRICS__PORT=str(port))
     found = await scrape(f"http://127.0.0.1:{port}")
     assert found.value("k2k_request_seconds_count", route="/health/ready") >= 1
-    assert found.value("k2k_health") == 3
+    assert found.value("k2k_health") == 4
     assert found.value("process_open_fds") > 10
     await eventually(lambda: lag_is_measured(port))
     assert await process.kill(signal.SIGTERM) == 0
