@@ -156,7 +156,7 @@ def process(
 def await_answer(running: subprocess.Popen[bytes], url: str, log: Path) -> None:
     stop_at = time.monotonic() + START_SECONDS
     while time.monotonic() < stop_at and running.poll() is None:
-        with suppress(HTTPError, URLError, OSError), urlopen(url, timeout=2):  # noqa: S310 -- ours
+        with suppress(HTTPError, URLError, OSError), urlopen(url, timeout=2):  # noqa: S310 -- our own address
             return
         time.sleep(0.05)
     last_words = "\n".join(log.read_text(errors="replace").splitlines()[-15:])

@@ -104,8 +104,8 @@ class Db(Reader):
         return cls(pool, clock, metrics or Metrics(), deadline=settings.deadline_seconds)
 
     async def close(self) -> None:
-        """Let running sets finish, then close the connections; forcibly after the deadline."""
-        for batch in self._sets.values():
+        """Let running sets and reads finish, then close the connections; forcibly after the deadline."""
+        for batch in (*self._sets.values(), *self._reads.values()):
             await batch.close()
         try:
             async with asyncio.timeout(self._deadline):

@@ -55,7 +55,7 @@ class PubSub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
         await self._publishes.close()
-        await self._listener.aclose()  # type: ignore[no-untyped-call]
+        await self._listener.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types here
         await self._redis.aclose()
 
     async def ping(self) -> None:
@@ -130,7 +130,7 @@ class PubSub:
 
     async def _receive(self) -> None:
         """Subscribe to everything on a fresh connection and receive until it is lost."""
-        await self._listener.aclose()  # type: ignore[no-untyped-call]
+        await self._listener.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types here
         self._listener = self._redis.pubsub()
         known = set(self._channels)
         # The prefix itself is a channel nobody publishes to: a subscriber without any cannot be pinged.

@@ -64,6 +64,7 @@ class Statement(Generic[Row]):
         """The column names the row type asks for, in order; None where one JSON column is handed on."""
         if self.row is bytes:
             return None
+        # What else a row can be is a dataclass, which mypy cannot say of a type variable.
         return [] if self.row is type(None) else [field.name for field in fields(self.row)]  # type: ignore[arg-type]
 
     @property

@@ -22,7 +22,7 @@ ours = structlog.get_logger()
 ours.warning("a value", value=injected, inner=dict(name=injected), password="hunter22", new_token="token-9931")
 ours.info(injected)
 ours.info("a key", **{injected: 1})
-logging.getLogger("a.library").warning("said %s", injected)
+logging.getLogger("some.package").warning("said %s", injected)
 try:
     raise ValueError(injected)
 except ValueError:

@@ -91,7 +91,7 @@ class Listing(Base):
 
 class Property(Listing):
     __tablename__ = "properties"
-    __mapper_args__ = {"polymorphic_identity": "property"}  # noqa: RUF012
+    __mapper_args__ = {"polymorphic_identity": "property"}  # noqa: RUF012 -- as above
 
     id: Mapped[UUID] = mapped_column(ForeignKey("listings.id"), primary_key=True)
     property_type: Mapped[str]

@@ -84,7 +84,8 @@ class Attempts:
         begun = await self._driver.find(BEGIN, row.id)
         if begun is None:
             return  # it ran elsewhere to its end while this process was taken for dead
-        start, outcome = time.monotonic(), "finished"
+        start = time.monotonic()
+        outcome: Outcome = "finished"
         try:
             await self._run(bound, row, begun)
         except GivenBack:
@@ -99,7 +100,7 @@ class Attempts:
             outcome = "dead"
             raise
         finally:
-            self._observe(row.entrypoint, outcome, time.monotonic() - start)  # type: ignore[arg-type]
+            self._observe(row.entrypoint, outcome, time.monotonic() - start)
 
     async def _run(self, bound: Bound, row: Row, begun: _Begun) -> None:
         if begun.deaths >= DEATHS:
@@ -131,7 +132,7 @@ class Attempts:
         if row.attempts + 1 >= kind.tries:
             return DeadLetter(f"{kind.tries} tries failed, the last with {why}")
         first, most = self._settings.retry_seconds, self._settings.retry_seconds_most
-        seconds = min(first * 2.0 ** min(row.attempts, 60), most) * random.uniform(0.75, 1.25)  # noqa: S311
+        seconds = min(first * 2.0 ** min(row.attempts, 60), most) * random.uniform(0.75, 1.25)  # noqa: S311 - spreads
         return RetryRequested(timedelta(seconds=seconds), why)
 
 
