@@ -60,6 +60,14 @@ class Replay:
     complete: bool
 
 
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A part of a stream, in the order asked for, and where its numbering stands."""
+
+    top: Position
+    events: tuple[Numbered, ...]
+
+
 NEWEST = 2**62
 """An offset beyond every stream: reading since it answers where the stream stands and nothing else."""
 
@@ -92,6 +100,7 @@ class _Snapshot:
 
 _queries = Queries("streams")
 READ = _queries.rows("read_streams", _Read)
+HISTORY = _queries.rows("read_history", _Read)
 OPEN = _queries.command("open_streams")
 TAIL = _queries.rows("tail", _Newest)
 FIRST_SNAPSHOT = _queries.rows("first_snapshot", _Snapshot)
@@ -116,6 +125,22 @@ class Streams:
         Raises Unavailable while the database is away.
         """
         return await self._reads.add((channel, since))
+
+    async def history(self, channel: Channel, since: int | None, *, limit: int, reverse: bool) -> Past:
+        """At most `limit` (-1: as many as may be) events after offset `since`, oldest first; in reverse before it.
+
+        None is the beginning, in reverse the end. Raises Unavailable while the database is away.
+        """
+        most = self.most if limit < 0 else min(limit, self.most)
+        rows = await self.db.rows(HISTORY, channel, since, most, reverse)
+        if not rows:
+            return Past((await self.read(channel, NEWEST)).top, ())
+        found = [
+            Numbered(channel, row.epoch, row.offset, row.type, row.body)
+            for row in rows
+            if row.offset is not None and row.type is not None and row.body is not None
+        ]
+        return Past(Position(rows[0].epoch, rows[0].top), tuple(await self._joined(found)))
 
     async def first_snapshot(self) -> str:
         """Where a tail begins."""

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -18,6 +18,7 @@ from k2k.core.settings import LiveSettings
 from k2k.infra.pubsub import PubSub
 from k2k.infra.streams import Numbered, Streams
 from k2k.live.hub import Hub
+from k2k.live.wire import ClientInfo, Join, Leave, News, Publication
 
 log = structlog.get_logger()
 
@@ -56,10 +57,17 @@ class Broker:
                 self._metrics.deliveries.labels("process").observe(time.perf_counter() - start)
             self._pubsub.publish(event.channel, packed(event, committed_at))
 
+    def whisper(self, channel: Channel, news: News) -> None:
+        """Tell everybody who follows the channel what is not numbered; who is not there or Redis away misses it."""
+        self._pubsub.publish(channel, whispered(news))
+
     def _arrived(self, channel: str, message: bytes) -> None:
         try:
+            if message.startswith(WHISPER):
+                self._hub.whisper(Channel(channel), understood(message))
+                return
             event, committed_at = unpacked(Channel(channel), message)
-        except ValueError:
+        except (ValueError, KeyError):
             log.warning("message not understood", channel=channel, size=len(message))
         else:
             if self._hub.arrive(event):
@@ -87,6 +95,31 @@ class Broker:
                 continue
             for channel, position in newest:
                 self._hub.behind(channel, position)
+
+
+WHISPER = b"~"
+_KINDS: dict[bytes, Callable[[ClientInfo], News]] = {b"join": Join, b"leave": Leave}
+
+
+def whispered(news: News) -> bytes:
+    """What is not numbered as a message between processes: lines of kind, person, socket and description, then data."""
+    match news:
+        case Publication(data=data, info=ClientInfo() as info):
+            kind = b"pub"
+        case Join(info):
+            kind, data = b"join", b""
+        case Leave(info):
+            kind, data = b"leave", b""
+        case _:
+            raise TypeError(f"{type(news).__name__} is said to one socket, not to a channel")
+    return b"\n".join((WHISPER + kind, info.user.encode(), info.client.encode(), info.conn_info, data))
+
+
+def understood(message: bytes) -> News:
+    """The news of a whispered message. Raises ValueError."""
+    kind, user, client, conn_info, data = message.removeprefix(WHISPER).split(b"\n", 4)
+    info = ClientInfo(user.decode(), client.decode(), conn_info)
+    return Publication(data, info=info) if kind == b"pub" else _KINDS[kind](info)
 
 
 def packed(event: Numbered, committed_at: float) -> bytes:

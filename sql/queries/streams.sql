@@ -15,6 +15,21 @@ left join lateral (
 ) as missed on true
 order by asked.place, missed."offset";
 
+-- name: read_history
+-- A part of one stream, forwards from after an offset or backwards from before it, and where the stream stands.
+select 1 as place, stream_epoch(stream.id) as epoch, stream.top, past."offset", past.type, past.body
+from streams as stream
+left join lateral (
+    select "offset", type, event_body(events.id, events.type, events.at, events.data) as body
+    from events
+    where stream_id = stream.id
+      and case when $4::boolean then $2::bigint is null or "offset" < $2 else "offset" > coalesce($2, 0) end
+    order by case when $4 then -"offset" else "offset" end
+    limit $3
+) as past on true
+where stream.channel = $1
+order by case when $4 then -past."offset" else past."offset" end;
+
 -- name: open_streams
 -- A stream has an epoch and an offset before its first event, so that its first reader gets a position.
 insert into streams (channel)
