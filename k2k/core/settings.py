@@ -116,6 +116,7 @@ class LiveSettings(Section):
     queue_kib: Count
     rpc_at_once: Count
     replay_events: Count
+    recover_events: Count
     tail_seconds: Seconds
     tail_seconds_without_redis: Seconds
     gap_seconds: Seconds

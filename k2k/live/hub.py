@@ -139,12 +139,23 @@ class Hub:
     async def _replay(self, line: Line, since: Position | None) -> Joined:
         if since is not None and (recalled := line.recall(since)) is not None and line.position is not None:
             return Joined(line.position, recalled, recovered=True)
-        replay = await self._streams.read(line.channel, NEWEST if since is None else since.offset)
+        replay = await self._read(line.channel, NEWEST if since is None else since.offset)
         self._settle(line, replay)
         # An empty epoch means "whichever": a client that was never told one.
         recovered = since is not None and replay.complete and since.epoch in ("", replay.top.epoch)
         publications = [wire.publication(event.body, event.offset) for event in replay.events] if recovered else []
         return Joined(replay.top, publications, recovered)
+
+    async def _read(self, channel: Channel, since: int) -> Replay:
+        """All pages after `since` as one."""
+        replay = await self._streams.read(channel, since)
+        events, epoch = list(replay.events), replay.top.epoch
+        while replay.more:
+            replay = await self._streams.read(channel, events[-1].offset)
+            events += replay.events
+        if not replay.complete or replay.top.epoch != epoch:
+            return Replay(replay.top, (), complete=False)
+        return Replay(replay.top, tuple(events), complete=True)
 
     def _settle(self, line: Line, replay: Replay) -> None:
         line.settle(replay)

@@ -25,6 +25,7 @@ from k2k.infra.transaction import Emitted
 from tests.conftest import TEMPLATE
 
 MOST = 5
+REACH = 12
 
 
 class Counted(Event):
@@ -244,7 +245,7 @@ async def test_a_statement_that_announces_does_what_a_transaction_does(
     assert [kept(found[channel]) for channel in in_one] == [kept(found[channel]) for channel in in_many]
     assert all("text" not in from_json(data) for rows in found.values() for *_, data in rows)
     epochs = {(event.channel, event.epoch) for event in told_once}
-    streams = Streams(db, MOST)
+    streams = Streams(db, MOST, REACH)
     for channel, epoch in epochs:
         assert (await streams.read(channel, NEWEST)).top == Position(epoch, making * 2)
 
@@ -264,7 +265,7 @@ async def test_many_readers_share_a_statement_and_each_gets_their_own(db: Db, mo
         return await records(text, arguments)
 
     monkeypatch.setattr(db, "records", counted)
-    streams = Streams(db, MOST)
+    streams = Streams(db, MOST, REACH)
     asked = [(channel, since) for since in (0, 2, 4, 9, NEWEST) for channel in known]
     asked += [(channel, 0) for channel in new]
     replays = await asyncio.gather(*(streams.read(channel, since) for channel, since in asked))
@@ -283,7 +284,7 @@ async def test_many_readers_share_a_statement_and_each_gets_their_own(db: Db, mo
 
 async def test_a_new_stream_has_one_place_however_many_ask_for_it_first(db: Db, other_db: Db) -> None:
     (channel,) = channels(1)
-    homes = [Streams(home, MOST) for home in (db, other_db) for _ in range(4)]
+    homes = [Streams(home, MOST, REACH) for home in (db, other_db) for _ in range(4)]
     tops = {replay.top for replay in await asyncio.gather(*(streams.read(channel, 0) for streams in homes))}
     assert len(tops) == 1
     emitted = await count(db, 1, [channel])
@@ -295,7 +296,7 @@ async def test_a_reader_that_is_too_far_behind_gets_no_part(db: Db, told: int) -
     (channel,) = channels(1)
     for number in range(told):
         await count(db, number, [channel])
-    replay = await Streams(db, MOST).read(channel, 0)
+    replay = await Streams(db, MOST, REACH).read(channel, 0)
     assert (replay.top.offset, replay.complete, len(replay.events)) == (told, told <= MOST, told if told <= MOST else 0)
 
 
@@ -322,7 +323,7 @@ async def test_what_is_no_longer_stored_makes_a_replay_incomplete(
         channel,
         gone,
     )
-    replay = await Streams(db, MOST).read(channel, since)
+    replay = await Streams(db, MOST, REACH).read(channel, since)
     assert (replay.top.offset, replay.complete) == (4, complete)
     assert [event.offset for event in replay.events] == (list(range(since + 1, 5)) if complete else [])
 
@@ -338,7 +339,7 @@ async def test_joiners_add_todays_text_to_their_own_events_of_all_readers(db: Db
         asked.append([data["number"] for data in told])
         return [{"text": f"text {data['number']}"} for data in told]
 
-    streams = Streams(db, MOST, {Renamed.type: joiner})
+    streams = Streams(db, MOST, REACH, {Renamed.type: joiner})
     plain = await streams.read(first, NEWEST)
     replays = await asyncio.gather(streams.read(first, 0), streams.read(second, 0))
     assert plain.events == ()
@@ -362,7 +363,7 @@ async def test_a_restored_database_numbers_anew(settings: Settings, servers: tup
         assert before is not None
         assert after is not None
         assert (after.offset, after.epoch != before.epoch) == (2, True)
-        assert (await Streams(db, MOST).read(channel, 0)).top == after
+        assert (await Streams(db, MOST, REACH).read(channel, 0)).top == after
     finally:
         await db.close()
 
@@ -374,8 +375,8 @@ async def test_the_tail_sees_every_stream_that_moved_though_commits_come_late_an
     db: Db, other_db: Db, outside: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     shared = channels(6)
-    streams, seen, writing = Streams(db, MOST), dict[Channel, int](), True
-    snapshot = await streams.first_snapshot()
+    streams, seen, writing = Streams(db, MOST, REACH), dict[Channel, int](), True
+    mark = await streams.first_mark()
 
     async def write(home: Db, seed: int) -> None:
         chance = Random(seed)  # noqa: S311
@@ -392,9 +393,9 @@ async def test_the_tail_sees_every_stream_that_moved_though_commits_come_late_an
                 continue
 
     async def follow() -> None:
-        nonlocal snapshot
+        nonlocal mark
         while writing:
-            snapshot, newest = await streams.tail(snapshot)
+            mark, newest = await streams.tail(mark)
             for channel, position in newest:
                 seen[channel] = max(seen.get(channel, 0), position.offset)
 
@@ -402,10 +403,10 @@ async def test_the_tail_sees_every_stream_that_moved_though_commits_come_late_an
     await asyncio.gather(*(write(home, seed) for seed in range(3) for home in (db, other_db)))
     writing = False
     await following
-    snapshot, newest = await streams.tail(snapshot)
+    mark, newest = await streams.tail(mark)
     for channel, position in newest:
         seen[channel] = max(seen.get(channel, 0), position.offset)
     tops = {channel: rows[-1][0] for channel, rows in (await stored(outside, shared)).items()}
     assert {channel: seen.get(channel) for channel in shared} == tops
-    _, again = await streams.tail(snapshot)
+    _, again = await streams.tail(mark)
     assert not {channel for channel, _ in again} & set(shared)
