@@ -74,7 +74,8 @@ end
 $$;
 
 -- Makes a partition, with the rows of its time that had fallen into the default one. Readers are held up for the last
--- moment only, writers of that time (of which there are none when it lies ahead) during the move.
+-- moment only; writers during the move, and only if it is about the present: one that has chosen the default partition
+-- would find that its row no longer belongs there.
 create function make_events_partition(kept text, name text, first timestamptz, beyond timestamptz) returns bigint
 language plpgsql set timezone = 'UTC' as $$
 declare
@@ -82,6 +83,9 @@ declare
     moved bigint;
 begin
     execute format('create table %I (like %I including all)', name, spill);
+    if clock_timestamp() between first - interval '1 hour' and beyond + interval '1 hour' then
+        execute format('lock table only %I in share row exclusive mode', 'events_' || kept);
+    end if;
     execute format('lock table %I in share row exclusive mode', spill);
     execute format('insert into %I select * from %I where at >= %L and at < %L', name, spill, first, beyond);
     get diagnostics moved = row_count;

@@ -474,7 +474,7 @@ async def test_a_message_of_another_numbering_sends_the_client_to_fetch_its_stat
 
 @pytest.mark.parametrize("home", ["cold", "warm"])
 @pytest.mark.parametrize(
-    ("missed", "recovered"), [(0, True), (1, True), (64, True), (65, True), (100, True), (101, False)]
+    ("missed", "recovered"), [(0, True), (1, True), (64, True), (65, True), (101, True), (1000, True), (1001, False)]
 )
 async def test_as_many_as_the_settings_say_are_replayed_and_no_more(
     node: Node, second_node: Node, people: People, missed: int, recovered: bool, home: str
