@@ -1,4 +1,4 @@
-"""The database is restored, or another server takes over: who listens is told that its place is lost, and nobody else."""
+"""The database is restored, or another server takes over: whoever listens is told that their place is lost."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.conftest import TEMPLATE
 from tests.live.test_delivery import channel_of, hear, started, tell, well, with_live
 from tests.support import Live, Node, People, eventually
 
-LATER = 2**40
+LATER = 2**40 + 1000
 """A transaction id that the test's server will never reach."""
 
 
@@ -97,7 +97,7 @@ async def test_a_stream_that_the_restored_database_does_not_have_is_lost_too(
 async def test_a_server_that_lacks_the_last_transactions_ends_the_numbering(
     own: Settings, outside: asyncpg.Connection[asyncpg.Record], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """A standby took over that had not yet received events which clients know: their offsets will be given away anew."""
+    """A standby took over that had not yet received events which clients know: their offsets will be given anew."""
     async with started(own) as node:
         people = People(node)
         person = await people.buyer()
