@@ -28,6 +28,7 @@ from k2k.features.chat.service import join_texts
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
 from k2k.flows import enquiry
+from k2k.infra import retention
 from k2k.infra.db import Db
 from k2k.infra.ephemeral import Ephemeral
 from k2k.infra.jobs import queue
@@ -107,7 +108,7 @@ async def build(settings: Settings) -> Process:
     }
     services = Services(db, parts)
 
-    streams = Streams(db, settings.live.replay_events, {MessageNew.type: join_texts})
+    streams = Streams(db, settings.live.replay_events, settings.live.recover_events, {MessageNew.type: join_texts})
     pubsub = PubSub(settings.redis, metrics.batches.labels("publishes").observe)
     hub = Hub(streams, pubsub, settings.live)
     broker = Broker(hub, streams, pubsub, settings.live)
@@ -225,8 +226,13 @@ def working(settings: Settings, db: Db) -> Worker:
     worker.bind(SendMail, sending(mail, settings.mail.sender))
     worker.every("*/5 * * * *", "jobs.unknown", lambda: queue.bury_unknown(db, worker.names, unknown))
     worker.every("17 * * * *", "jobs.clean", partial(queue.clean_log, db, history))
+    worker.every("7 * * * *", "events.tend", partial(_tend, settings))
     worker.every("31 * * * *", "answers.forget", partial(forget_answers, db))
     return worker
+
+
+async def _tend(settings: Settings) -> None:
+    await retention.tend(settings.database.url.get_secret_value())
 
 
 def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> None:

@@ -121,6 +121,7 @@ class LiveSettings(Section):
     sockets_per_user: Count
     compression: bool
     replay_events: Count
+    recover_events: Count
     tail_seconds: Seconds
     tail_seconds_without_redis: Seconds
     gap_seconds: Seconds

@@ -16,7 +16,7 @@ from k2k.core.errors import Unavailable
 from k2k.core.ids import Channel
 from k2k.core.settings import LiveSettings
 from k2k.infra.pubsub import PubSub
-from k2k.infra.streams import Numbered, Streams
+from k2k.infra.streams import Mark, Numbered, Position, Streams
 from k2k.live.hub import Hub
 from k2k.live.wire import ClientInfo, Join, Leave, News, Publication
 
@@ -39,9 +39,9 @@ class Broker:
 
     async def start(self) -> None:
         """Begin to follow: from now on no committed event is missed. Raises Unavailable."""
-        snapshot = await self._streams.first_snapshot()
+        mark = await self._streams.first_mark()
         self._pubsub.start()
-        self._tail = asyncio.get_running_loop().create_task(self._follow(snapshot))
+        self._tail = asyncio.get_running_loop().create_task(self._follow(mark))
 
     async def close(self) -> None:
         if self._tail is not None:
@@ -79,14 +79,17 @@ class Broker:
         """Seconds since the database was last asked what had not been announced."""
         return time.monotonic() - self._tailed_at
 
-    async def _follow(self, snapshot: str) -> None:
+    async def _follow(self, mark: Mark) -> None:
         while True:
             seconds = self._settings.tail_seconds if self._pubsub.up else self._settings.tail_seconds_without_redis
             await asyncio.sleep(seconds)
             try:
-                # The old snapshot is kept until it was answered: nothing committed meanwhile is skipped.
+                # The old mark is kept until all was answered: nothing committed meanwhile is skipped.
                 with self._metrics.tails.time():
-                    snapshot, newest = await self._streams.tail(snapshot)
+                    later, newest = await self._streams.tail(mark)
+                if not later.follows(mark):
+                    later, newest = await self._begin_again(mark, later)
+                mark = later
                 self._tailed_at = time.monotonic()
             except Unavailable:
                 continue
@@ -95,6 +98,18 @@ class Broker:
                 continue
             for channel, position in newest:
                 self._hub.behind(channel, position)
+
+    async def _begin_again(self, left: Mark, found: Mark) -> tuple[Mark, list[tuple[Channel, Position]]]:
+        """The database is not what it was: where the tail begins anew, and where every stream followed here stands.
+
+        If the numbering is the old one, offsets that members know may already mean other events (a server has taken
+        over that lacks the last transactions): it ends, and everybody fetches their state afresh.
+        """
+        log.warning("the database was restored or another took over", left=left, found=found)
+        if found.generation == left.generation:
+            await self._streams.renumber(left.generation)
+        mark = await self._streams.first_mark()
+        return mark, await self._streams.heads(list(self._hub.channels()))
 
 
 WHISPER = b"~"
