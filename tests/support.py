@@ -345,9 +345,15 @@ class Live:
 
     socket: aiohttp.ClientWebSocketResponse
     events: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
-    offset: int = 0
-    epoch: str = ""
+    news: asyncio.Queue[dict[str, Any]] = field(default_factory=asyncio.Queue)
+    """What comes besides the events of one's own channel."""
+    positions: dict[str, tuple[str, int]] = field(default_factory=dict)
+    """Epoch and offset by channel followed."""
+    personal: str = ""
     subscription: dict[str, Any] = field(default_factory=dict)
+    """That of one's own channel, as connect answered it."""
+    disconnect: dict[str, Any] | None = None
+    _asked: dict[int, str] = field(default_factory=dict)
     closed: asyncio.Event = field(default_factory=asyncio.Event)
     _replies: dict[int, asyncio.Future[dict[str, Any]]] = field(default_factory=dict)
     _ids: int = 0
@@ -366,9 +372,11 @@ class Live:
                 await asyncio.gather(reader, return_exceptions=True)
                 await socket.close()
 
-    async def connect(self, token: str, since: tuple[str, int] | None = None, channel: str = "") -> dict[str, Any]:
+    async def connect(
+        self, token: str, since: tuple[str, int] | None = None, channel: str = "", **more: Any
+    ) -> dict[str, Any]:
         subs = {channel: {"recover": True, "epoch": since[0], "offset": since[1]}} if since else {}
-        return await self.command("connect", {"token": token, **({"subs": subs} if subs else {})})
+        return await self.command("connect", {"token": token, **({"subs": subs} if subs else {}), **more})
 
     async def command(self, kind: str, body: Any) -> dict[str, Any]:
         self._ids += 1
@@ -414,15 +422,65 @@ class Live:
         if not reply:
             await self.socket.send_str("{}")
         elif "push" in reply:
-            published = reply["push"]["pub"]
-            assert published["offset"] == self.offset + 1, "a gap or a duplicate reached the client"
-            self.offset = published["offset"]
-            self.events.put_nowait(published["data"])
+            self._hear(reply["push"])
         else:
-            if "connect" in reply:  # pushes may follow in the same frame
-                ((_, self.subscription),) = reply["connect"]["subs"].items()
-                self.epoch, self.offset = self.subscription["epoch"], self.subscription["offset"]
+            for kind in ("connect", "subscribe"):  # pushes may follow in the same frame
+                if kind in reply:
+                    self._follow(kind, reply)
             self._replies.pop(reply["id"]).set_result(reply)
+
+    def _follow(self, kind: str, reply: dict[str, Any]) -> None:
+        """Note where each subscription stands, as the SDKs do."""
+        if kind == "connect":
+            subscriptions = reply["connect"]["subs"]
+            self.personal = next((channel for channel in subscriptions if channel.startswith("user:")), "")
+            self.subscription = subscriptions.get(self.personal, {})
+        else:
+            subscriptions = {self._asked.pop(reply["id"]): reply["subscribe"]}
+        for channel, subscription in subscriptions.items():
+            published = subscription.get("publications", [])
+            offset = published[-1]["offset"] if published else subscription.get("offset", 0)
+            self.positions[channel] = (subscription.get("epoch", ""), offset)
+
+    def _hear(self, push: dict[str, Any]) -> None:
+        if "disconnect" in push:
+            self.disconnect = push["disconnect"]
+            return
+        channel = push["channel"]
+        if "subscribe" in push:
+            granted = push["subscribe"]
+            self.positions[channel] = (granted.get("epoch", ""), granted.get("offset", 0))
+        assert channel in self.positions, f"a push of {channel}, which is not followed"
+        epoch, offset = self.positions[channel]
+        if "pub" in push and "offset" in push["pub"]:
+            assert push["pub"]["offset"] == offset + 1, "a gap or a duplicate reached the client"
+            self.positions[channel] = (epoch, offset + 1)
+            if channel == self.personal:
+                self.events.put_nowait(push["pub"]["data"])
+                return
+        if "unsubscribe" in push:
+            del self.positions[channel]
+        self.news.put_nowait(push)
+
+    async def hear(self, channel: str, kind: str) -> Any:
+        """The next news, which must be of this channel and kind: pub, join, leave, subscribe or unsubscribe."""
+        push = await asyncio.wait_for(self.news.get(), 10)
+        assert push.keys() == {"channel", kind}, push
+        assert push["channel"] == channel, push
+        return push[kind]
+
+    async def subscribe(self, channel: str, **more: Any) -> dict[str, Any]:
+        self._asked[self._ids + 1] = channel
+        return await self.command("subscribe", {"channel": channel, **more})
+
+    @property
+    def epoch(self) -> str:
+        return self.positions[self.personal][0]
+
+    @property
+    def offset(self) -> int:
+        """Of the newest event of one's own channel."""
+        return self.positions[self.personal][1]
 
 
 def free_port() -> int:

@@ -55,8 +55,10 @@ class ConnectWish(BaseModel):
         """What the app asks for. Raises Refused."""
         try:
             asked = cls.model_validate({} if wish.data is None else wish.data)
-        except ValidationError:
-            raise Refused(wire.BAD_COMMAND) from None
+        except ValidationError as error:
+            fault = error.errors(include_input=False, include_url=False)[0]
+            place = "/".join(map(str, ("data", *fault["loc"])))
+            raise Refused(wire.Refusal(wire.BAD_COMMAND.code, f"{place}: {fault['msg']}")) from None
         if "device" in asked.model_fields_set:
             return asked
         return asked.model_copy(update={"device": _DEVICES.get(wish.name, "other")})

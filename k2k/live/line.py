@@ -12,7 +12,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from k2k.core.ids import Channel
-from k2k.infra.streams import Position, Replay
+from k2k.infra.streams import PAGE_BYTES, Position, Replay
 from k2k.live.wire import Publication, Push
 
 # Resuming clients mostly missed a handful of events; those cost no query.
@@ -148,14 +148,15 @@ class Line:
         self._hand_on_early()
 
     def recall(self, since: Position) -> list[Publication] | None:
-        """The publications after `since` from memory; None where memory does not reach."""
+        """The publications after `since` from memory; None where memory does not reach, or it is more than a page."""
         if self.position is None or since.epoch != self.position.epoch or since.offset > self.position.offset:
             return None
         missed = self.position.offset - since.offset
         recent = self.recent or ()
         if missed > len(recent):
             return None
-        return list(recent)[len(recent) - missed :]
+        recalled = list(recent)[len(recent) - missed :]
+        return recalled if sum(len(one.data) for one in recalled) <= PAGE_BYTES else None
 
     def admit(self, member: Member, reached: int) -> None:
         """The member has its replay up to `reached`: give it what was held back beyond, then let it go live."""

@@ -133,13 +133,23 @@ REFUSED = {
     "a field beyond all": ('{"id":2,"rpc":{"method":"lead.list","data":{"limit":1' + "0" * 400 + "}}}", 1000),
     "a field with NUL": ('{"id":2,"rpc":{"method":"me.get","data":{"a\\u0000":"b\\u0000"}}}', 1000),
     "a field of code": ('{"id":2,"rpc":{"method":"me.get","data":{"call":{},"self":1,"__init__":2}}}', 1000),
-    "a null history": ('{"id":2,"history":null}', 108),
-    "statistics": ('{"id":2,"presence_stats":{"channel":"x"}}', 108),
-    "a subscription's refresh": ('{"id":2,"sub_refresh":{"token":"x"}}', 108),
+    "a history of what is not followed": ('{"id":2,"history":{"channel":"staff"}}', 103),
+    "statistics of nothing": ('{"id":2,"presence_stats":{"channel":"x"}}', 103),
+    "presence in nothing": ('{"id":2,"presence":{"channel":"x"}}', 103),
+    "a subscription's refresh without a channel": ('{"id":2,"sub_refresh":{"token":"x"}}', 103),
+    "a publication to what is not followed": ('{"id":2,"publish":{"channel":"staff","data":{}}}', 103),
     "a ping": ('{"id":2,"ping":{}}', 108),
-    "a channel with NUL": ('{"id":2,"subscribe":{"channel":"\\u0000"}}', 103),
-    "a channel of 300 letters": ('{"id":2,"subscribe":{"channel":"' + "x" * 300 + '"}}', 103),
-    "offsets of another world": ('{"id":2,"subscribe":{"channel":"x","offset":-1e300,"epoch":[]}}', 103),
+    "a channel with NUL": ('{"id":2,"subscribe":{"channel":"\\u0000"}}', 102),
+    "an id with NUL": ('{"id":2,"subscribe":{"channel":"listing:\\u0000"}}', 102),
+    "a channel of 300 letters": ('{"id":2,"subscribe":{"channel":"' + "x" * 300 + '"}}', 102),
+    "a listing of 300 letters": ('{"id":2,"subscribe":{"channel":"listing:' + "0" * 300 + '"}}', 102),
+    "a tile of another zoom": ('{"id":2,"subscribe":{"channel":"map:11/0/0"}}', 102),
+    "a tile beyond the map": ('{"id":2,"subscribe":{"channel":"map:12/4096/0"}}', 102),
+    "a tile spelt otherwise": ('{"id":2,"subscribe":{"channel":"map:12/007/1"}}', 102),
+    "a listing there is not": (
+        '{"id":2,"subscribe":{"channel":"listing:00000000-0000-7000-8000-000000000000"}}',
+        103,
+    ),
 }
 
 
@@ -205,16 +215,36 @@ async def test_a_frame_of_the_largest_size_is_read_and_one_more_byte_is_not(node
         assert socket.close_code == 1009
 
 
-async def test_a_frame_full_of_commands_is_answered_in_full(node: Node, person: Person) -> None:
-    """As many as fit: three thousand wishes that need an answer each."""
-    many = 3000
+async def test_commands_beyond_the_rate_are_refused_and_then_the_socket_goes(node: Node, person: Person) -> None:
+    """Three thousand wishes in one frame: some are answered, some told to come later, and that was enough."""
     async with connected(node, person) as socket:
-        await socket.send_str("\n".join(f'{{"id":{id_},"ping":{{}}}}' for id_ in range(1, many + 1)))
-        answered: list[int] = []
-        while len(answered) < many:
-            frame = await asyncio.wait_for(socket.receive_str(), 5)
-            answered += [json.loads(line)["id"] for line in frame.split("\n") if line != "{}"]
-        assert answered == list(range(1, many + 1))
+        await socket.send_str("\n".join(f'{{"id":{id_},"ping":{{}}}}' for id_ in range(2, 3002)))
+        heard = await said(socket)
+        assert heard.pop()["push"]["disconnect"]["code"] == socket.close_code == 4429
+        assert [reply["id"] for reply in heard] == list(range(2, len(heard) + 2))
+        codes = [reply["error"]["code"] for reply in heard]
+        assert codes[:190] == [108] * 190
+        late = codes.index(111)
+        assert 199 <= late < 250
+        assert codes[late:] == [111] * len(codes[late:])
+        assert all(reply["error"]["temporary"] for reply in heard[late:])
+        assert 400 <= len(codes[late:]) < 500
+
+
+async def test_a_hasty_client_that_waits_is_served_again(node: Node, person: Person) -> None:
+    async with connected(node, person) as socket:
+        await socket.send_str("\n".join(f'{{"id":{id_},"ping":{{}}}}' for id_ in range(2, 302)))
+        answered = 0
+        while answered < 300:
+            answered += len((await asyncio.wait_for(socket.receive_str(), 5)).split("\n"))
+
+        async def is_served() -> bool:
+            await socket.send_str('{"id":400,"rpc":{"method":"me.get"}}')
+            return "rpc" in json.loads(await asyncio.wait_for(socket.receive_str(), 5))
+
+        assert not await is_served()
+        await asyncio.sleep(2.5)  # what is owed is paid back at the rate, by the clock
+        assert await is_served()
 
 
 # Below the text

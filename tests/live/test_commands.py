@@ -255,9 +255,11 @@ async def test_an_unforeseen_fault_in_connect_sends_the_client_to_try_again(
     with capture_logs() as logged:
         async with aiohttp.ClientSession() as session, session.ws_connect(node.api.base + PATH) as socket:
             with monkeypatch.context() as patched:
-                patched.setattr(node.process.hub, "join", broken)
+                patched.setattr(node.process.hub, "catch_up", broken)
                 await say(socket, {"id": 1, "connect": {"token": person.token}})
+                told = await asyncio.wait_for(socket.receive_json(), 5)
                 message = await asyncio.wait_for(socket.receive(), 5)
+            assert told == {"push": {"disconnect": {"code": 3004, "reason": "internal server error"}}}
             assert message.type is aiohttp.WSMsgType.CLOSE
             assert socket.close_code == 3004
     assert [line["event"] for line in logged if line["log_level"] == "error"] == ["unforeseen"]
@@ -330,17 +332,20 @@ async def test_what_asks_for_channels_that_are_not_ones_own_learns_nothing_of_th
     async with node.live(other.token):
         pass
     strange = {"recover": True, "epoch": "", "offset": 0}
-    channels = [f"user:{other.id}", f"user:{uuid4()}", "x" * 300, "", "\x00", "user:*", f"USER:{person.id}"]
+    foreign = [f"user:{other.id}", f"user:{uuid4()}", f"listing:{uuid4()}", f"conversation:{uuid4()}", "staff"]
+    nonsense = ["x" * 300, "", "\x00", "user:*", f"USER:{person.id}", f"user:{person.id}".upper(), "staff:1"]
+    channels = foreign + nonsense
     async with Live.open(node.api.base) as live:
         result = await live.command(
-            "connect", {"token": person.token, "subs": dict.fromkeys(channels, strange), "data": {"personal": "?"}}
+            "connect", {"token": person.token, "subs": dict.fromkeys(channels, strange), "data": {"follow": foreign}}
         )
         assert set(result["subs"]) == {f"user:{person.id}"}
         assert "recovered" not in result["subs"][f"user:{person.id}"]
         for channel in channels:
             with pytest.raises(LiveError) as refused:
                 await live.command("subscribe", {"channel": channel, "recover": True, "epoch": "", "offset": 0})
-            assert (refused.value.code, refused.value.message) == (103, "permission denied")
+            told = (103, "permission denied") if channel in foreign else (102, "unknown channel")
+            assert (refused.value.code, refused.value.message) == told
 
 
 @pytest.fixture

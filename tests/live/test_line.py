@@ -7,9 +7,7 @@ answers come when they come. Each client holds what it is handed against the str
 
 from __future__ import annotations
 
-import json
 from dataclasses import dataclass, field
-from typing import Any
 
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
@@ -24,12 +22,14 @@ from hypothesis.stateful import (
 
 from k2k.core.ids import Channel
 from k2k.infra.streams import NEWEST, Numbered, Position, Replay
-from k2k.live import wire
 from k2k.live.line import MOST_HELD, RECENT, Line
+from k2k.live.wire import Publication, Push
 
 CHANNEL = Channel("user:somebody")
-MOST = 6
-"""What one read answers at most: small, so that clients and lines are often further behind than that."""
+MOST = 3
+"""What a page holds: small, so that clients and lines are often further behind than that."""
+REACH = 6
+"""How far behind somebody may be and be told everything."""
 
 
 def numbered(epoch: str, offset: int) -> Numbered:
@@ -39,7 +39,7 @@ def numbered(epoch: str, offset: int) -> Numbered:
 
 def arrive(line: Line, epoch: str, offset: int) -> None:
     event = numbered(epoch, offset)
-    line.arrive(Position(epoch, offset), wire.publication(event.body, offset))
+    line.arrive(Position(epoch, offset), Publication(event.body, offset))
 
 
 @dataclass(eq=False)
@@ -51,21 +51,21 @@ class Client:
     """None until it was answered: nothing may be handed to it before."""
     lost: bool = False
 
-    def offer(self, frame: bytes) -> None:
-        if self.lost:
-            return
-        push = json.loads(frame)["push"]
-        assert push["channel"] == CHANNEL
+    def offer(self, push: Push) -> None:
+        assert not self.lost, "handed something after its place was lost"
+        assert push.channel == CHANNEL
         assert self.position is not None, "handed something before its answer"
-        self.take(push["pub"])
+        assert isinstance(push.news, Publication)
+        self.take(push.news)
 
-    def lose(self) -> None:
+    def lose(self, channel: Channel) -> None:
+        assert channel == CHANNEL
         self.lost = True
 
-    def take(self, publication: dict[str, Any]) -> None:
+    def take(self, publication: Publication) -> None:
         assert self.position is not None
-        assert publication["offset"] == self.position + 1, "a hole or a duplicate"
-        assert publication["data"] == f"{self.epoch}/{publication['offset']}", "another stream's event"
+        assert publication.offset == self.position + 1, "a hole or a duplicate"
+        assert publication.data == f'"{self.epoch}/{publication.offset}"'.encode(), "another stream's event"
         self.position += 1
 
 
@@ -80,18 +80,20 @@ class Stream:
     def read(self, since: int) -> Replay:
         """As Streams.read answers it."""
         top = Position(self.epoch, self.top)
-        found = [numbered(self.epoch, offset) for offset in range(max(since, self.kept) + 1, self.top + 1)]
-        complete = since <= self.top and len(found) <= MOST and len(found) == self.top - since
-        return Replay(top, tuple(found) if complete else (), complete)
+        if not (since <= self.top <= since + REACH) or since < min(self.kept, self.top):
+            return Replay(top, (), complete=False)
+        found = [numbered(self.epoch, offset) for offset in range(since + 1, self.top + 1)]
+        return Replay(top, tuple(found[:MOST]), complete=True, more=len(found) > MOST)
 
 
 @dataclass
 class Join:
-    """A client that has registered and whose stream is being read."""
+    """A client that has registered and whose stream is being read; `again` if it has some pages already."""
 
     client: Client
     since: Position | None
     read: Replay | None = None
+    again: bool = False
 
 
 @dataclass
@@ -118,10 +120,10 @@ class World:
         self.line.register(client)
         if since is not None and (recalled := self.line.recall(since)) is not None:
             assert self.line.position is not None
-            self.answer(client, since, self.line.position, [json.loads(one) for one in recalled], recovered=True)
+            self.answer(Join(client, since), Replay(self.line.position, (), complete=True), recalled)
         else:
             self.joining.append(Join(client, since))
-            if prompt:
+            while prompt and self.joining and self.joining[-1].client is client:
                 self.read_for(self.joining[-1])
                 self.finish_join(self.joining[-1])
 
@@ -133,27 +135,35 @@ class World:
         assert join.read is not None
         replay, since = join.read, join.since
         self.line.settle(replay)
+        if join.client.lost:  # its session is gone, or has told the app to begin afresh
+            return
         recovered = since is not None and replay.complete and since.epoch in ("", replay.top.epoch)
-        told = [json.loads(wire.publication(e.body, e.offset)) for e in replay.events] if recovered else []
-        self.answer(join.client, since, replay.top, told, recovered=recovered)
+        told = [Publication(event.body, event.offset) for event in replay.events]
+        self.answer(join, replay, told if recovered else None)
 
-    def answer(
-        self, client: Client, since: Position | None, top: Position, told: list[dict[str, Any]], *, recovered: bool
-    ) -> None:
-        client.epoch = top.epoch
-        if recovered:
+    def answer(self, join: Join, replay: Replay, told: list[Publication] | None) -> None:
+        """As Following does: the replay's first page, then its other pages, then live. None told: not recovered."""
+        client, since = join.client, join.since
+        if told is None:
+            if join.again:
+                self.line.remove(client)
+                client.lose(CHANNEL)
+                return
+            client.epoch, client.position = replay.top.epoch, replay.top.offset
+        else:
             assert since is not None
-            assert since.epoch in ("", top.epoch)
-            client.position = since.offset
+            assert since.epoch in ("", replay.top.epoch)
+            client.epoch, client.position = replay.top.epoch, since.offset
             for publication in told:
                 client.take(publication)
-            assert client.position == top.offset, "the replay ends before its position"
             self.recovered += 1
-        else:
-            assert not told
-            client.position = top.offset
+        if replay.more and told is not None:
+            self.line.register(client)
+            self.joining.append(Join(client, Position(client.epoch, client.position), again=True))
+            return
+        assert client.position == replay.top.offset, "the replay ends before its position"
         self.joined.append(client)
-        self.line.admit(client, top.offset)
+        self.line.admit(client, client.position)
 
     def begin_fill(self) -> None:
         assert self.line.position is not None
@@ -196,7 +206,7 @@ class LineUnderWeather(RuleBasedStateMachine):
             for _ in range(heard):
                 arrive(self.world.line, stream.epoch, stream.top)
 
-    @rule(many=st.sampled_from([1, 2, MOST + 1, MOST + 2]), noticed=st.booleans())
+    @rule(many=st.sampled_from([1, 2, MOST + 1, REACH + 1, REACH + 2]), noticed=st.booleans())
     def tell_unheard(self, many: int, noticed: bool) -> None:
         """Redis loses all of it, and it may be more than a read answers; the tail may notice."""
         self.world.stream.top += many
@@ -291,7 +301,7 @@ class LineUnderWeather(RuleBasedStateMachine):
 
     @invariant()
     def memory_is_small(self) -> None:
-        assert len(self.world.line.recent) <= RECENT
+        assert len(self.world.line.recent or ()) <= RECENT
 
     def teardown(self) -> None:
         if hasattr(self, "world"):
@@ -300,10 +310,10 @@ class LineUnderWeather(RuleBasedStateMachine):
     def _come_to_rest(self) -> None:
         """Reads are answered, the tail looks once more: now everybody has everything, or was told."""
         world, line = self.world, self.world.line
-        for join in list(world.joining):
-            if join.read is None:
-                world.read_for(join)
-            world.finish_join(join)
+        while world.joining:
+            if world.joining[0].read is None:
+                world.read_for(world.joining[0])
+            world.finish_join(world.joining[0])
         if world.fill is not None:
             world.finish_fill()
         self.tail()
@@ -383,7 +393,7 @@ def test_memory_does_not_reach_over_a_jump() -> None:
     joined(line, 10)
     for offset in range(11, 16):
         arrive(line, "e1", offset)
-    assert line.recall(Position("e1", 13)) == [wire.publication(b'"e1/%d"' % offset, offset) for offset in (14, 15)]
+    assert line.recall(Position("e1", 13)) == [Publication(b'"e1/%d"' % offset, offset) for offset in (14, 15)]
     line.hear(Position("e1", 100))
     line.skip_to(Position("e1", 100))
     assert line.recall(Position("e1", 98)) is None
@@ -400,7 +410,7 @@ def test_an_event_of_another_numbering_that_came_early_is_never_handed_on() -> N
     client.position = 5
     line.admit(client, 5)
     assert client.lost or client.position == 5
-    assert wire.publication(b'"e2/6"', 6) not in [publication for _, publication in line.recent]
+    assert Publication(b'"e2/6"', 6) not in (line.recent or ())
 
 
 def test_a_member_whose_answer_never_comes_is_not_held_for_without_end() -> None:
