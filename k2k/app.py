@@ -27,7 +27,9 @@ from k2k.features.chat.events import MessageNew
 from k2k.features.chat.service import join_texts
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
-from k2k.flows import enquiry
+from k2k.features.sync import api as sync
+from k2k.features.sync.polls import Polls
+from k2k.flows import enquiry, state
 from k2k.infra import retention
 from k2k.infra.db import Db
 from k2k.infra.ephemeral import Ephemeral
@@ -63,10 +65,12 @@ log = structlog.get_logger()
 OPERATIONS = [
     *accounts.routes.operations,
     *agents.routes.operations,
+    *sync.routes.operations,
     *listings.routes.operations,
     *leads.routes.operations,
     *chat.routes.operations,
     *enquiry.routes.operations,
+    *state.routes.operations,
 ]
 
 
@@ -110,13 +114,15 @@ async def build(settings: Settings) -> Process:
 
     streams = Streams(db, settings.live.replay_events, settings.live.recover_events, {MessageNew.type: join_texts})
     pubsub = PubSub(settings.redis, metrics.batches.labels("publishes").observe)
+    parts[Streams] = streams
     hub = Hub(streams, pubsub, settings.live)
     broker = Broker(hub, streams, pubsub, settings.live)
     db.told = broker.told
     hub.watch(SessionRevoked.type, lambda event: _revoke(hub, authenticator, event))
     follow_access(hub)
+    polls = parts[Polls] = Polls(hub)
     ephemeral = Ephemeral(settings.redis, db.clock)
-    presence = Presence(ephemeral, broker.whisper)
+    presence = parts[Presence] = Presence(ephemeral, broker.whisper)
     wheel = Wheel()
 
     by_rpc = {operation.rpc: operation for operation in OPERATIONS if operation.rpc is not None}
@@ -189,6 +195,7 @@ async def build(settings: Settings) -> Process:
         passwords.close()
 
     app.cleanup_ctx.append(running)
+    app.on_shutdown.append(polls.close)
     app.on_shutdown.append(sockets.shut_down)
     return Process(app, db, hub, broker, pubsub, sockets, worker, metrics)
 

@@ -8,9 +8,9 @@ with item as (
     from unnest($1::text[], $2::uuid[], $3::text[], $4::bigint[]) with ordinality
         as item (channel, sign_in_id, epoch, "offset", place)
 ), known as (
-    select item.*, stream.id as stream_id
+    select sign_in_id, item."offset", place, stream.id as stream_id, stream_epoch(stream.id) as epoch
     from item join streams as stream on stream.channel = item.channel
-    where item.epoch = stream_epoch(stream.id) and item."offset" between 0 and stream.top
+    where item.epoch in ('', stream_epoch(stream.id)) and item."offset" between 0 and stream.top
 ), greatest_of_each as (
     select stream_id, sign_in_id, epoch, max("offset") as "offset" from known group by stream_id, sign_in_id, epoch
 ), stored as (
@@ -20,7 +20,7 @@ with item as (
         set epoch = excluded.epoch, "offset" = excluded."offset", at = excluded.at
         where earlier.epoch <> excluded.epoch or earlier."offset" < excluded."offset"
 )
-select item.place::int as position, greatest(asked."offset", earlier."offset") as "offset"
+select item.place::int as position, known.epoch, greatest(asked."offset", earlier."offset") as "offset"
 from item
 left join known on known.place = item.place
 left join greatest_of_each as asked on (asked.stream_id, asked.sign_in_id) = (known.stream_id, known.sign_in_id)

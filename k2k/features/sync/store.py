@@ -14,6 +14,7 @@ from k2k.infra.transaction import Reader, Tx
 @dataclass(frozen=True, slots=True)
 class AcknowledgeRow:
     position: int
+    epoch: str | None
     offset: int | None
     """The greatest offset acknowledged; None where the stream does not have the place."""
 
