@@ -47,7 +47,7 @@ from k2k.ops.call import Services
 from k2k.ops.limits import Guard
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
-from k2k.web.headers import LEAVING, finish, preflights, say_goodbye
+from k2k.web.headers import LEAVING, RELIEVED, finish, preflights, say_goodbye
 from k2k.web.middleware import access, economical
 from k2k.web.problems import problems
 from k2k.web.proxy import behind
@@ -119,7 +119,7 @@ async def build(settings: Settings) -> Process:
         client_max_size=settings.server.body_kib * 1024,
         client_max_fields=50,  # of a form, and the only form is the sign-in's
     )
-    app[LEAVING] = leaving = asyncio.Event()
+    app[LEAVING], app[RELIEVED] = asyncio.Event(), asyncio.Event()
     app.on_response_prepare.append(finish(settings.server.origins))
     app.on_response_prepare.append(say_goodbye)
     routes.bind(app, OPERATIONS, services, authenticator, guard, body_seconds=settings.server.body_seconds)
@@ -127,7 +127,7 @@ async def build(settings: Settings) -> Process:
         "database": db.ping,
         "migrations": lambda: _migrated(db),
         "redis": pubsub.ping,
-        "staying": _staying(leaving),
+        "staying": _staying(app),
     }
     needed = frozenset({"database", "migrations", "staying"})
     health.bind(app, checks, needed=needed, prefixes=("", routes.PREFIX))
@@ -204,9 +204,9 @@ def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> No
             member.revoke()
 
 
-def _staying(leaving: asyncio.Event) -> health.Check:
+def _staying(app: web.Application) -> health.Check:
     async def check() -> None:
-        if leaving.is_set():
+        if app[LEAVING].is_set() and not app[RELIEVED].is_set():
             raise RuntimeError("the process is about to stop")
 
     return check

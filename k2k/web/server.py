@@ -7,6 +7,7 @@ that takes nothing of its answer, or is gone without a word, is ended by the ker
 
 from __future__ import annotations
 
+import asyncio
 import socket
 from uuid import uuid4
 
@@ -25,6 +26,7 @@ log = structlog.get_logger()
 UNACKNOWLEDGED_SECONDS = 20
 KEEPALIVE_SECONDS = 15.0
 LINGERING_SECONDS = 5.0
+LOOK_SECONDS = 0.05
 
 
 class Runner(web.AppRunner):
@@ -44,6 +46,19 @@ class Runner(web.AppRunner):
         server = await super()._make_server()
         server.__class__ = _Server  # aiohttp offers no other way to name the connection's class
         return server
+
+    async def stop_listening(self) -> None:
+        """Take no more connections. What is open stays open, and who shares the listening socket goes on."""
+        for site in self.sites:
+            await site.stop()
+
+    async def emptied(self, seconds: float) -> None:
+        """Wait until no connection is open, but no longer than `seconds` and the life of an idle one."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + max(seconds, KEEPALIVE_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)  # what was accepted at the very end becomes a connection meanwhile
+        while self.server is not None and self.server.connections and loop.time() < end:  # noqa: ASYNC110 -- no event tells
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 class _Connection(RequestHandler):
@@ -95,12 +110,17 @@ class _Server(web.Server):
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound socket whose connections end when their peer acknowledges nothing. Raises OSError."""
+def listening_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound socket whose connections end when their peer acknowledges nothing. Raises OSError.
+
+    Several that are `shared` may stand on one port; the kernel spreads new connections over those that listen.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000)
         bound.bind(address)
