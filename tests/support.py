@@ -142,13 +142,23 @@ class Subprocess:
 
     @classmethod
     async def start(
-        cls, settings: Settings, port: int, *, output: Path | None = None, **environment: str
+        cls,
+        settings: Settings,
+        port: int,
+        *options: str,
+        output: Path | None = None,
+        directory: Path | str = ROOT,
+        **environment: str,
     ) -> Subprocess:
-        """Start and wait until it is ready. What it says, its log too, goes to the file `output` if one is given."""
+        """Start the checkout in `directory` with these options and wait until it is ready.
+
+        What it says, its log too, goes to the file `output` if one is given.
+        """
         given = {
             "K2K_ENVIRONMENT": "production",
             "K2K_HOME": str(settings.home),
             "K2K_SERVER__PORT": str(port),
+            "K2K_SERVER__DRAIN_SECONDS": "1",
             "K2K_AUTH__SECRET": settings.auth.secret.get_secret_value(),
             "K2K_LIMITS__USER_PER_MINUTE": "1000000",
             "K2K_LIMITS__ADDRESS_PER_MINUTE": "1000000",
@@ -163,7 +173,8 @@ class Subprocess:
                 sys.executable,
                 "run.py",
                 "serve",
-                cwd=ROOT,
+                *options,
+                cwd=directory,
                 env={**inherited, **given},
                 start_new_session=True,
                 stdout=said,
