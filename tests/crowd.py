@@ -96,7 +96,7 @@ class Phone:
         sent = []
         while not stop.is_set():
             sent.append(await self.say(conversation))
-            await asyncio.sleep(0.02)
+            await asyncio.sleep(0.05)
         return sent
 
     @property

@@ -144,8 +144,8 @@ async def test_rolling_restarts_under_load_lose_nothing_and_fail_no_request(serv
     conversations = [await talk(people, buyer, agent) for buyer in buyers]
     tally, base, path = Tally(), service.api.base, "/api/v1/properties?limit=2"
     visitors = [
-        *(Visitor(base, path, tally, pause=0.02) for _ in range(8)),
-        *(Visitor(base, path, tally, keeps=False, pause=0.02) for _ in range(8)),
+        *(Visitor(base, path, tally, pause=0.05) for _ in range(4)),
+        *(Visitor(base, path, tally, keeps=False, pause=0.05) for _ in range(4)),
         *(Visitor(base, path, tally, pause=0.5) for _ in range(40)),
     ]
     phones = [Phone(base, buyer, tally) for buyer in buyers]
