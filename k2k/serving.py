@@ -12,7 +12,6 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 
 import structlog
-from aiohttp import web
 
 from k2k.app import Process, build
 from k2k.core.settings import Settings
@@ -23,9 +22,6 @@ from k2k.web.metrics import exposing
 from k2k.web.server import KEEPALIVE_SECONDS, Runner, listening_socket
 
 log = structlog.get_logger()
-
-# Connections that may wait to be accepted: a worker that died is back in a second or two. The kernel has its own limit.
-BACKLOG = 1024
 
 
 async def serve_until_asked(settings: Settings, ready: Callable[[], None], post: Post | None = None) -> None:
@@ -41,7 +37,7 @@ async def serve_until_asked(settings: Settings, ready: Callable[[], None], post:
         async with measured(process.metrics, settings, post) as figures:
             asked = stop_asked(post)
             at = post.listening if post else listening(settings.server.host, settings.server.port, "K2K_SERVER__PORT")
-            await web.SockSite(runner, at, backlog=BACKLOG).start()
+            await runner.listen(at)
             ready()
             relieved = await asked
             log.info("stopping", relieved=relieved)
@@ -88,7 +84,7 @@ async def measured(metrics: Metrics, settings: Settings, post: Post | None = Non
             # Workers share their ports, because a successor listens before its predecessor has gone.
             shared, port = post is not None, port + (post.number - 1 if post else 0)
             at = listening(settings.metrics.host, port, "K2K_METRICS__PORT", shared=shared)
-            await web.SockSite(runner, at).start()
+            await runner.listen(at)
         yield runner
     finally:
         await runner.cleanup()

@@ -8,6 +8,7 @@ that takes nothing of its answer, or is gone without a word, is ended by the ker
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import socket
 from uuid import uuid4
 
@@ -27,6 +28,8 @@ UNACKNOWLEDGED_SECONDS = 20
 KEEPALIVE_SECONDS = 15.0
 LINGERING_SECONDS = 5.0
 LOOK_SECONDS = 0.05
+# Connections that may wait to be accepted: a worker that died is back in seconds. The kernel has a limit of its own.
+BACKLOG = 1024
 
 
 class Runner(web.AppRunner):
@@ -41,16 +44,30 @@ class Runner(web.AppRunner):
             shutdown_timeout=settings.shutdown_seconds,
             max_headers=64,
         )
+        self._listening: list[socket.socket] = []
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.__class__ = _Server  # aiohttp offers no other way to name the connection's class
         return server
 
+    async def listen(self, listening: socket.socket) -> None:
+        """Take connections from this bound socket."""
+        self._listening.append(listening)
+        await web.SockSite(self, listening, backlog=BACKLOG).start()
+
     async def stop_listening(self) -> None:
-        """Take no more connections. What is open stays open, and who shares the listening socket goes on."""
+        """Take no more connections. What is open stays open, and who shares a listening socket goes on.
+
+        What waits in its queue is taken in first: the kernel resets it when nobody has that socket any longer.
+        """
+        last = [connection for listening in self._listening for connection in _queued(listening)]
         for site in self.sites:
             await site.stop()
+        self._listening.clear()
+        for connection in last:
+            if self.server is not None:
+                await asyncio.get_running_loop().connect_accepted_socket(self.server, connection)
 
     async def emptied(self, seconds: float) -> None:
         """Wait until no connection is open, but no longer than `seconds` and the life of an idle one."""
@@ -108,6 +125,15 @@ def _last_answer(error: DomainError, status: int, request_id: str) -> web.Respon
 class _Server(web.Server):
     def __call__(self) -> RequestHandler:
         return _Connection(self, loop=self._loop, **self._kwargs)
+
+
+def _queued(listening: socket.socket) -> list[socket.socket]:
+    """The connections that nobody has accepted yet."""
+    connections = []
+    with contextlib.suppress(OSError):  # BlockingIOError: there are no more
+        while True:
+            connections.append(listening.accept()[0])
+    return connections
 
 
 def listening_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
