@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 import aiohttp
-from aiohttp import web
 from pydantic import SecretStr
 
 from k2k.app import Process, build
@@ -106,7 +105,7 @@ class Node:
     """A serving process built inside this one, on a free port."""
 
     process: Process
-    runner: web.AppRunner
+    runner: Runner
     settings: Settings
     api: Api
 
@@ -115,7 +114,7 @@ class Node:
         process = await build(settings)
         runner = Runner(process.app, settings.server)
         await runner.setup()
-        await web.SockSite(runner, listening_socket("127.0.0.1", port)).start()
+        await runner.listen(listening_socket("127.0.0.1", port))
         host, port = runner.addresses[0][:2]
         return cls(process, runner, settings, Api(f"http://{host}:{port}"))
 
@@ -182,7 +181,7 @@ class Subprocess:
             )
         started = cls(process, port)
         cls.running.append(started)
-        await eventually(started.ready, seconds=15)
+        await eventually(started.ready, seconds=30)
         return started
 
     async def ready(self) -> bool:

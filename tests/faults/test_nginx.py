@@ -14,7 +14,9 @@ from uuid import uuid4
 import pytest
 
 from k2k.core.settings import Settings
+from tests.crowd import Phone, Tally, Visitor, busy
 from tests.proxy import Proxy, proxy
+from tests.service import StartService, until
 from tests.support import Api, Live, People, Person, Subprocess, eventually, free_port
 
 pytestmark = pytest.mark.needs("nginx")
@@ -103,6 +105,24 @@ async def test_one_process_after_the_other_is_restarted_and_every_message_is_wri
     stop.set()
     await asyncio.gather(*writers)
     await agrees(edge, buyer, enquiry["conversation_id"], sent)
+
+
+async def test_workers_are_replaced_behind_it_and_no_request_fails(
+    start: StartService, people: People, tmp_path: Path
+) -> None:
+    agent, tally = await people.agent(), Tally()
+    service = await start()
+    here = [service.supervisor.port] * 2
+    async with proxy(tmp_path, here, {"rate=100r/s": "rate=10000r/s"}) as edge:
+        visitors = [Visitor(edge.base, "/api/v1/properties?limit=2", tally, pause=pause) for pause in (0.02, 0.5) * 8]
+        desks = [Phone(edge.base, agent, tally) for _ in range(4)]
+        async with busy(*(visitor.run() for visitor in visitors), *(desk.run() for desk in desks)):
+            await until(lambda: all(desk.connected for desk in desks))
+            await service.roll()
+            await until(lambda: all(desk.connected for desk in desks))
+        assert tally.failed == {}
+        assert tally.outcomes["3001"] >= len(desks)
+        assert {line["upstream_status"] for line in edge.log()} <= {"200", "101"}
 
 
 async def enquire(edge: Proxy, buyer: Person, listing: object) -> str:

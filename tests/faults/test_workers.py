@@ -6,71 +6,18 @@ import asyncio
 import os
 import shutil
 import signal
-from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass
 from pathlib import Path
 
 import aiohttp
 import psutil
 import pytest
 
-from k2k.core.settings import Settings
 from tests.crowd import Phone, Tally, Visitor, busy
-from tests.support import ROOT, Api, People, Person, Subprocess, eventually, free_port
+from tests.exposition import scrape
+from tests.service import WORKERS, Service, StartService, until
+from tests.support import ROOT, Api, People, Person, free_port
 
-WORKERS = 2
 ROLLS = 2
-
-
-@dataclass
-class Service:
-    """A supervisor and its workers."""
-
-    supervisor: Subprocess
-    output: Path
-
-    @property
-    def api(self) -> Api:
-        return self.supervisor.api
-
-    @property
-    def pids(self) -> set[int]:
-        """The processes that its supervisor has started and that have not ended."""
-        children = psutil.Process(self.supervisor.process.pid).children()
-        return {child.pid for child in children if child.status() != psutil.STATUS_ZOMBIE}
-
-    def said(self, words: str) -> int:
-        """How often it has said these words."""
-        return self.output.read_text().count(words)
-
-    async def roll(self) -> None:
-        """A rolling restart, from the signal to the last worker."""
-        before = self.said("all workers are replaced")
-        self.supervisor.process.send_signal(signal.SIGHUP)
-        await until(lambda: self.said("all workers are replaced") > before)
-
-
-StartService = Callable[..., Awaitable[Service]]
-
-
-@pytest.fixture
-async def start(settings: Settings, spawn: type[Subprocess], tmp_path: Path) -> AsyncIterator[StartService]:
-    """Starts `run.py serve --workers 2`, in this checkout or in a copy."""
-    services: list[Service] = []
-
-    async def start(directory: Path = ROOT, **environment: str) -> Service:
-        output = tmp_path / f"{len(services)}.log"
-        options = ("--workers", str(WORKERS))
-        port = free_port()
-        process = await spawn.start(settings, port, *options, output=output, directory=directory, **environment)
-        service = Service(process, output)
-        services.append(service)
-        await until(lambda: service.said(f"with {WORKERS} workers") == 1)  # before that, one alone may be ready
-        return service
-
-    yield start
-    for service in services:
-        await service.supervisor.kill(signal.SIGTERM)
 
 
 @pytest.fixture
@@ -130,6 +77,20 @@ async def test_a_stopped_service_ends_in_order_and_sends_its_sockets_away(servic
     assert not any(worker.is_running() for worker in workers)
 
 
+async def test_each_worker_has_its_own_figures_and_a_successor_takes_over_the_port(start: StartService) -> None:
+    port = free_port()
+    service = await start(K2K_METRICS__PORT=str(port))
+
+    async def figures() -> list[float]:
+        scraped = [await scrape(f"http://127.0.0.1:{port + number}") for number in range(WORKERS)]
+        return [one.value("process_start_time_seconds") for one in scraped]
+
+    first, second = await figures()
+    await service.roll()
+    for before, after in zip((first, second), await figures(), strict=True):
+        assert after > before
+
+
 async def test_a_second_service_on_the_same_port_does_not_start(
     service: Service, start: StartService, tmp_path: Path
 ) -> None:
@@ -165,7 +126,6 @@ async def test_rolling_restarts_under_load_lose_nothing_and_fail_no_request(serv
             assert sent == await stored(service.api, phone.person, conversation), "each acknowledged message, once"
             await until(lambda: all(one.heard(conversation) == sent for one in (phone, *desks)))  # noqa: B023
     assert tally.failed == {}
-    print(tally.outcomes)
     assert tally.outcomes["200"] > 1000
     assert tally.outcomes["3001"] >= ROLLS * len(phones)
 
@@ -178,7 +138,15 @@ async def test_a_release_that_cannot_start_leaves_the_one_before_serving(start: 
     await until(lambda: service.said("successor did not start") == 1)
     assert service.said("K2K_SERVER__PROT is not a setting") == 1
     assert service.pids == before
+
+    # Nor does it start in the place of one that dies. Nobody is kept waiting there: the other serves all.
+    os.kill(min(before), signal.SIGKILL)
+    await until(lambda: service.said("worker did not start") >= 2)
+    for _ in range(8):
+        assert (await service.api.get("/properties", timeout=aiohttp.ClientTimeout(5))).status == 200
     (checkout / ".env").unlink()
+    await until(lambda: len(service.pids) == WORKERS)
+
     headers = checkout / "k2k" / "web" / "headers.py"
     headers.write_text(headers.read_text().replace('"Key2Key"', '"Key2Key of tomorrow"'))
     await service.roll()
@@ -204,10 +172,3 @@ async def stored(api: Api, person: Person, conversation: str) -> list[str]:
         if not page:
             return found
         found += [message["client_id"] for message in page]
-
-
-async def until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
-    async def holds() -> bool:
-        return condition()
-
-    await eventually(holds, seconds=seconds)
