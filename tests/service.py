@@ -45,7 +45,7 @@ class Service:
 StartService = Callable[..., Awaitable[Service]]
 
 
-async def until(condition: Callable[[], bool], *, seconds: float = 30) -> None:
+async def until(condition: Callable[[], bool], *, seconds: float = 45) -> None:
     async def holds() -> bool:
         return condition()
 

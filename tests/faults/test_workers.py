@@ -18,7 +18,7 @@ from tests.exposition import scrape
 from tests.service import WORKERS, Service, StartService, until
 from tests.support import ROOT, Api, People, Person, free_port
 
-ROLLING_SECONDS = 20
+ROLLING_SECONDS = 15
 
 
 @pytest.fixture
