@@ -36,13 +36,12 @@ class _Poll:
 
 
 class Polls:
-    """The requests that wait on this process."""
+    """The requests that wait on this process. Once it is `leaving` they are answered with what there is."""
 
-    def __init__(self, hub: Hub) -> None:
+    def __init__(self, hub: Hub, leaving: asyncio.Event) -> None:
         self._hub = hub
-        self._waiting: set[_Poll] = set()
+        self._leaving = leaving
         self._open: Counter[UserId] = Counter()
-        self._leaving = False
 
     async def catch_up(self, user: UserId, since: Position | None, seconds: float) -> Joined:
         """What the person has missed after `since`, as a socket would be told; waits so long for the first event.
@@ -50,45 +49,38 @@ class Polls:
         Without `since`: where the stream stands, at once. Raises Unavailable, or Limited for one too many.
         """
         channel, poll = user_channel(user), _Poll()
-        with self._counted(user, poll):
+        with self._counted(user):
             try:
                 await self._hub.enter(poll, channel)
                 joined = await self._hub.catch_up(poll, channel, since)
-                if since is None or joined.publications or not joined.recovered or self._leaving:
+                if since is None or joined.publications or not joined.recovered:
                     return joined
                 self._hub.admit(poll, channel, joined.reached)
-                await _wait(poll.something, seconds)
+                await self._something(poll, seconds)
                 return _heard(poll, joined)
             finally:
                 self._hub.leave(poll, channel)
 
-    async def close(self, *_: object) -> None:
-        """Answer everybody with what there is: the process is about to stop."""
-        self._leaving = True
-        for poll in self._waiting:
-            poll.something.set()
+    async def _something(self, poll: _Poll, seconds: float) -> None:
+        """Wait for whatever ends the waiting."""
+        waiting = [asyncio.create_task(event.wait()) for event in (poll.something, self._leaving)]
+        try:
+            await asyncio.wait(waiting, timeout=seconds, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            for one in waiting:
+                one.cancel()
 
     @contextmanager
-    def _counted(self, user: UserId, poll: _Poll) -> Iterator[None]:
+    def _counted(self, user: UserId) -> Iterator[None]:
         if self._open[user] >= MOST_OF_A_PERSON:
             raise Limited("Too many requests wait for news already: one is enough")
         self._open[user] += 1
-        self._waiting.add(poll)
         try:
             yield
         finally:
-            self._waiting.discard(poll)
             self._open[user] -= 1
             if not self._open[user]:
                 del self._open[user]
-
-
-async def _wait(something: asyncio.Event, seconds: float) -> None:
-    try:
-        async with asyncio.timeout(seconds):
-            await something.wait()
-    except TimeoutError:
-        return
 
 
 def _heard(poll: _Poll, joined: Joined) -> Joined:
