@@ -120,6 +120,8 @@ class LiveSettings(Section):
     commands_at_once: Count
     subscriptions: Count
     sockets_per_user: Count
+    connecting_at_once: Count
+    strangers_per_address: Count
     compression: bool
     replay_events: Count
     recover_events: Count
