@@ -307,11 +307,26 @@ class People:
     async def agency(self) -> tuple[Person, UUID]:
         """A new agency and the agent who owns it."""
         owner = await self.agent()
+        return owner, await self.found(owner)
+
+    async def found(self, owner: Person) -> UUID:
+        """The agency of this agent, new unless there is one."""
+        agency = await agents.agency_of(self._node.process.db, UserId(owner.id))
+        if agency is not None:
+            return agency
         answer = await self._node.api.post(
             "/agencies", json={"name": "Bole Homes", "city": "Addis Ababa"}, token=owner.token
         )
         assert answer.status == 201, answer.json
-        return owner, UUID(answer.json["id"])
+        return UUID(answer.json["id"])
+
+    async def colleague(self, owner: Person) -> UUID:
+        """The profile of somebody new in this agent's agency."""
+        agency = await agents.agency_of(self._node.process.db, UserId(owner.id))
+        person = await self.agent(agency)
+        answer = await self._node.api.get(f"/agencies/{agency}")
+        (profile,) = [member["id"] for member in answer.json["members"] if member["user_id"] == str(person.id)]
+        return UUID(profile)
 
     async def listing(self, seller: Person) -> UUID:
         """A published property."""

@@ -105,9 +105,7 @@ async def test_of_several_words_in_one_set_the_furthest_counts(db: Db, person: P
     assert set((await delivered(db, other)).values()) == {2}
 
 
-@pytest.mark.parametrize(
-    "fault", ["beyond", "another epoch", "another stream's epoch", "no stream", "negative", "no epoch"]
-)
+@pytest.mark.parametrize("fault", ["beyond", "another epoch", "another stream's epoch", "no stream", "negative"])
 async def test_a_position_that_there_is_not_is_refused_and_changes_nothing(
     db: Db, person: Person, people: People, fault: str
 ) -> None:
@@ -120,7 +118,6 @@ async def test_a_position_that_there_is_not_is_refused_and_changes_nothing(
         "another stream's epoch": word(person, await tell(db, 3, channel_of(other)), 2),
         "no stream": Acknowledgement(Channel(f"user:{uuid4()}"), SignInId(person.sign_in_id), Position(top.epoch, 1)),
         "negative": word(person, top, -1),
-        "no epoch": word(person, Position("", 2)),
     }[fault]
     with pytest.raises(PositionUnknown):
         await db.together(service.acknowledge_many, bad)
