@@ -12,22 +12,40 @@ from bench.harness import report
 from bench.harness.command import Bench
 from bench.harness.machine import Cores
 from bench.harness.servers import Running, backing, secret
-from bench.live import broadcast
+from bench.live import broadcast, chat, life
 from bench.live.people import people, populate
 from bench.live.reading import Question
-from bench.live.stacks import Channels, FastApi, Ground, Key2Key, NodeWs, Picows, SocketIo, Stack, serving
+from bench.live.stacks import (
+    Channels,
+    Compressing,
+    FastApi,
+    Ground,
+    Key2Key,
+    NodeBatched,
+    NodeWs,
+    Picows,
+    SocketIo,
+    Stack,
+    serving,
+)
 from bench.live.swarm import ceiling
 from bench.live.tables import generator, table
+from k2k.core.settings import LiveSettings
 
 
 @dataclass(frozen=True)
 class Effort:
+    """How much to measure. Seconds."""
+
     rounds: int
     seconds: float
+    sockets: int
+    lives: int
+    """Rounds of what lasts as long as a process."""
 
 
-THOROUGH = Effort(5, 4.0)
-QUICK = Effort(1, 1.0)
+THOROUGH = Effort(rounds=5, seconds=4.0, sockets=10_000, lives=3)
+QUICK = Effort(rounds=1, seconds=1.0, sockets=1_000, lives=1)
 
 
 @contextmanager
@@ -59,9 +77,15 @@ def measure(quick: bool) -> str:
     ceilings = [ceiling(broadcast.CLIENTS, broadcast.SIZE, together, effort.seconds, cores) for together in (1, 8)]
     with backing("live", cores) as behind:
         asyncio.run(populate(behind.database_url))
-        ground = Ground(replace(behind), key, cores)
+        ground = Ground(behind, key, cores)
         with running(stacks, ground, "broadcast") as sides:
             found += broadcast.questions(sides, ground, everybody[0], effort.rounds, effort.seconds)
+        with_compression = [Compressing()] if "compression" in LiveSettings.model_fields else []
+        free = replace(ground, cores=Cores())
+        writing = [Key2Key(), NodeWs(), NodeBatched(), SocketIo(), FastApi()]
+        found += chat.questions(writing, free, everybody, effort.rounds, effort.seconds)
+        living = [Key2Key(), *with_compression, NodeWs(), SocketIo(), FastApi(), Channels()]
+        found += life.questions(living, ground, everybody[: effort.sockets], effort.lives)
         said = [f"{stack.name}: {stack.versions()}" for stack in stacks]
     parts = [report.conditions(BENCH.name, cores, *said), generator(ceilings), *map(table, found)]
     return "\n\n".join(parts)

@@ -109,7 +109,7 @@ def message(order: Order, data: dict[str, str]) -> tuple[str, bytes]:
 async def our_way(order: Order, log: Log) -> AsyncIterator[Publish]:
     environment = {
         "K2K_ENVIRONMENT": "production",
-        "K2K_LOG__LEVEL": "warning",
+        "K2K_LOG__LEVEL": "error",
         "K2K_AUTH__SECRET": order.secret,
         "DATABASE_URL": order.database_url,
         "REDIS_URL": order.redis_url,

@@ -26,6 +26,10 @@ class Reading:
     backing_cpu: float = 0.0
     memory: float = 0.0
     """Bytes a socket."""
+    back: float = 0.0
+    """Until everybody was back after a crash."""
+    start: float = 0.0
+    """Until the next process answered after a crash."""
     busy: float = 0.0
     """Share of its core that the clients' process used."""
     foreign: float = 0.0
@@ -70,12 +74,12 @@ class Meter:
 
 @dataclass(frozen=True)
 class Goal:
-    """What is asked of us against one side: our figure at least `times` as good as its."""
+    """What is asked of us against one side: our figure at least `times` as good as its; None asks nothing."""
 
     against: str
     figure: Figure
     what: str
-    times: float
+    times: float | None = None
     more: bool = True
     """Whether more is better."""
 
@@ -97,6 +101,8 @@ class Question:
     notes: Sequence[str] = ()
     full_load: bool = True
     """Whether the clients' own limit may have been what was measured."""
+    most: tuple[str, Figure, float] | None = None
+    """What one figure of ours may be at most, by itself."""
 
     def spread(self, side: str, figure: Figure) -> Spread:
         return spread(map(figure, self.readings[side]))
@@ -130,7 +136,7 @@ def in_turn(names: Sequence[str], rounds: int, measure: Callable[[str], Reading]
 
 
 def line(reading: Reading) -> str:
-    memory = f"   {reading.memory / 1024:5.1f} KiB" if reading.memory else ""
+    memory = f"   {reading.memory / 1024:5.1f} KiB   back in {reading.back:.1f} s" if reading.memory else ""
     return (
         f"{reading.per_second:9,.0f}/s   p50 {reading.p50 * 1e3:8.2f}   p99 {reading.p99 * 1e3:8.2f} ms   "
         f"CPU {reading.server_cpu * 1e6:7,.1f} + {reading.backing_cpu * 1e6:6,.1f} µs{memory}   "

@@ -89,10 +89,22 @@ class Swarm:
         """Have the writers write: each with `most` messages without an echo, or all together `rate` a second."""
         return self._window(f"chat {warm_up} {seconds} {most} {rate}", warm_up + seconds)
 
+    def listen_to_the_end(self, seconds: float) -> None:
+        """Notice for so long who is cut."""
+        self.order(f"listen {seconds} 1 {self._home / 'samples'}", seconds)
+
     def order(self, order: str, seconds: float = 0.0) -> dict[str, Any]:
+        self.begin(order)
+        return self.answer(seconds)
+
+    def begin(self, order: str) -> None:
+        """Give an order whose answer is read later."""
         assert self._running.stdin is not None
         self._running.stdin.write(order.encode() + b"\n")
         self._running.stdin.flush()
+
+    def answer(self, seconds: float) -> dict[str, Any]:
+        """What came of the order, which takes about so many seconds."""
         answer: dict[str, Any] = json.loads(self._line(seconds + PATIENCE))
         if answer.get("refusals"):
             raise SwarmError(f"{answer['refusals']} refusals")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 from bench.harness import report
-from bench.live.reading import Goal, Question
+from bench.harness.figures import number
+from bench.live.reading import Figure, Goal, Question
 from bench.live.swarm import Ceiling
 
 
@@ -19,6 +20,8 @@ def table(question: Question) -> str:
         parts.append(
             report.table(["against", "times better", "goal", ""], [verdict(question, one) for one in question.goals])
         )
+    if question.most is not None:
+        parts.append(limit(question, *question.most))
     busy = max(one.busy for readings in question.readings.values() for one in readings)
     parts.append(" ".join([f"The clients were busy at most {busy:.0%} of a core.", *question.notes]))
     if doubts := question.doubts():
@@ -28,18 +31,32 @@ def table(question: Question) -> str:
 
 def verdict(question: Question, goal: Goal) -> list[str]:
     found = question.times_better(goal)
-    reached = "reached" if found.median >= goal.times else "**missed**"
-    return [f"{goal.against}, {goal.what}", str(found), f"≥ {goal.times:g}", reached]
+    if goal.times is None:
+        return [f"{goal.against}, {goal.what}", str(found), "–", ""]
+    return [f"{goal.against}, {goal.what}", str(found), f"≥ {goal.times:g}", said(found.median >= goal.times)]
+
+
+def limit(question: Question, what: str, figure: Figure, most: float) -> str:
+    """Whether our figure is as small as it should be; `what` is a column's heading, which knows the unit."""
+    ours = next(iter(question.readings))
+    (column,) = (column for column in question.columns if column.heading == what)
+    measured = question.spread(ours, figure).median
+    scale = question.spread(ours, column.figure).median / measured
+    return f"The goal is at most {number(most * scale)} {what}: {said(measured <= most)}."
+
+
+def said(reached: bool) -> str:
+    return "reached" if reached else "**missed**"
 
 
 def generator(ceilings: Sequence[Ceiling]) -> str:
     """How it is known that the clients were not the limit."""
-    said = "; ".join(
+    found = "; ".join(
         f"{one.per_second:,.0f} deliveries/s at {one.busy:.0%} of its core, {one.together} in a write"
         for one in ceilings
     )
     return (
         "The clients are one native process (`bench/live/clients.c`) on a core of its own. Fed by a native sender "
-        f"that does nothing else (`bench/live/sender.c`) they took in {said}. Where they were busy more than 85 % of "
+        f"that does nothing else (`bench/live/sender.c`) they took in {found}. Where they were busy more than 85 % of "
         "their core, *Doubtful* stands under the table."
     )
