@@ -11,10 +11,11 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from bench.harness.figures import percentile
 from bench.harness.machine import pin
-from bench.harness.servers import HOME, ROOT, Running, end
+from bench.harness.servers import ROOT, Running, end
 from bench.live.people import Person
 from bench.live.publisher import Order
 from bench.live.reading import Column, Goal, Meter, Question, Reading, in_turn
@@ -98,35 +99,33 @@ def with_latencies(reading: Reading, samples: Sequence[Sample], published: dict[
 @contextmanager
 def fifo() -> Iterator[Path]:
     """A FIFO that either end may open first."""
-    path = HOME / "swarm" / "feedback"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    path.unlink(missing_ok=True)
-    os.mkfifo(path)
-    held = os.open(path, os.O_RDWR)
-    try:
-        yield path
-    finally:
-        os.close(held)
-        path.unlink()
+    with TemporaryDirectory() as home:
+        path = Path(home) / "feedback"
+        os.mkfifo(path)
+        held = os.open(path, os.O_RDWR)
+        try:
+            yield path
+        finally:
+            os.close(held)
 
 
 @contextmanager
 def publishing(order: Order, ground: Ground) -> Iterator[subprocess.Popen[bytes]]:
     """A publisher that has begun."""
-    file = HOME / "swarm" / "order"
-    file.touch(mode=0o600)  # a secret is in it
-    file.write_text(json.dumps(asdict(order)))
-    command = [sys.executable, "-m", "bench.live.publisher", str(file)]
-    running = subprocess.Popen(command, cwd=ROOT, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-    try:
-        pin(running.pid, ground.cores.generator)
-        assert running.stdout is not None
-        if (said := running.stdout.readline()) != b"ready\n":
-            raise SwarmError(f"the publisher did not begin but said {said!r}")
-        yield running
-    finally:
-        end(running)
-        file.unlink(missing_ok=True)
+    with TemporaryDirectory() as home:  # for us alone: a secret is in it
+        file = Path(home) / "order"
+        file.write_text(json.dumps(asdict(order)))
+        command = [sys.executable, "-m", "bench.live.publisher", str(file)]
+        pipe = subprocess.PIPE
+        running = subprocess.Popen(command, cwd=ROOT, stdin=pipe, stdout=pipe, start_new_session=True)
+        try:
+            pin(running.pid, ground.cores.generator)
+            assert running.stdout is not None
+            if (said := running.stdout.readline()) != b"ready\n":
+                raise SwarmError(f"the publisher did not begin but said {said!r}")
+            yield running
+        finally:
+            end(running)
 
 
 def log(publisher: subprocess.Popen[bytes], found: Swarm) -> dict[int, float]:

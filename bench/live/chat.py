@@ -1,6 +1,7 @@
-"""A thousand conversations of two, over two serving processes: the writers hang on one, the readers on the other.
+"""A thousand conversations of two, over two serving processes: who writes hangs on one, who reads on the other.
 
-Every message is stored, and counts when the reader has it. A writer writes again when it has its own echo.
+Every second pair does so the other way round, so that both processes have the same to do. Every message is stored, and
+counts when the reader has it. A writer writes again when it has its own echo.
 """
 
 from __future__ import annotations
@@ -42,10 +43,10 @@ def p50(reading: Reading) -> float:
 
 
 def pairs(stack: Stack, running: Sequence[Running], people: Sequence[Person]) -> list[Client]:
-    """The writers on the first process, their readers on the second."""
-    first, second = running
+    """The writers of every second pair on the first process, the others on the second; each reader on the other one."""
     clients = []
     for number in range(PAIRS):
+        first, second = running if number % 2 == 0 else running[::-1]
         room = f"conversation:{number}"
         rooms = stack.rooms([room])
         message = stack.message(str(row_id("conversation", number + 1)), room)

@@ -24,7 +24,7 @@ from typing import Any, ClassVar
 import uvloop
 from redis.asyncio import Redis
 
-from bench.live.packing import packed
+from bench.live.packing import Value, packed
 from k2k.app import build
 from k2k.core.ids import Channel
 from k2k.core.settings import load
@@ -97,7 +97,7 @@ def message(order: Order, data: dict[str, str]) -> tuple[str, bytes]:
     """The Redis channel and the message that a peer reads an event from."""
     match order.form:
         case "socketio":  # as @socket.io/redis-emitter writes it
-            packet = {"type": 2, "data": ["event", data], "nsp": "/"}
+            packet: Value = {"type": 2, "data": ["event", data], "nsp": "/"}
             return f"socket.io#/#{order.room}#", packed(["bench", packet, {"rooms": [order.room], "except": []}])
         case "channels":  # as channel_layer.group_send writes it
             group = order.room.replace(":", ".")

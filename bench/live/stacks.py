@@ -65,12 +65,12 @@ class Stack(ABC):
         """The frames of a new client, each of which is answered by one."""
         return [json.dumps({"token": person.token, "rooms": list(rooms)})]
 
-    def again(self, _: Person) -> str:
+    def again(self, person: Person) -> str:
         """The first frame of a client that comes back, with @E and @O for its place; empty: like a new one."""
         return ""
 
-    def message(self, _: str, room: str) -> str:
-        """The frame with which a message is said; `_` is the conversation's id with us, `room` its name with peers."""
+    def message(self, conversation: str, room: str) -> str:
+        """The frame with which a message is said; ours name the conversation, peers the room."""
         return json.dumps({"room": room, "client_id": "@N", "message": TEXT})
 
     def rooms(self, wanted: Sequence[str]) -> Sequence[str]:
@@ -101,7 +101,7 @@ class Key2Key(Stack):
         subs = f'{{"user:{person.id}":{{"recover":true,"epoch":"@E","offset":@O}}}}'
         return f'{{"id":1,"connect":{{"token":"{person.token}","subs":{subs}}}}}'
 
-    def message(self, conversation: str, _: str) -> str:
+    def message(self, conversation: str, room: str) -> str:
         sent = f'{{"conversation_id":"{conversation}","client_id":"@N","message":"{TEXT}"}}'
         return f'{{"id":@N,"rpc":{{"method":"chat.send","data":{sent}}}}}'
 
@@ -206,7 +206,7 @@ class SocketIo(NodePeer):
     def hellos(self, person: Person, rooms: Sequence[str]) -> list[str]:
         return ["40" + json.dumps({"token": person.token, "rooms": list(rooms)})]
 
-    def message(self, _: str, room: str) -> str:
+    def message(self, conversation: str, room: str) -> str:
         return "42" + json.dumps(["chat", {"room": room, "client_id": "@N", "message": TEXT}])
 
 

@@ -13,6 +13,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from aiohttp.test_utils import unused_port
@@ -64,12 +65,14 @@ def built(name: str) -> Path:
         if compiler is None:
             raise SwarmError("The clients of this bench are written in C: install a compiler (cc)")
         program.parent.mkdir(parents=True, exist_ok=True)
-        subprocess.run([compiler, "-O2", "-o", str(program), str(source)], check=True, timeout=120)
+        fresh = program.with_suffix(f".{os.getpid()}")
+        subprocess.run([compiler, "-O2", "-o", str(fresh), str(source)], check=True, timeout=120)
+        fresh.replace(program)
     return program
 
 
 class Swarm:
-    """The running clients."""
+    """The running clients. What goes wrong with them raises SwarmError."""
 
     def __init__(self, running: subprocess.Popen[bytes], home: Path) -> None:
         self._running = running
@@ -142,22 +145,22 @@ def swarm(
     deflate: bool = False,
 ) -> Iterator[Swarm]:
     """Clients that are not yet connected. `feedback` is told each event that all of them have."""
-    home = HOME / "swarm"
-    home.mkdir(parents=True, exist_ok=True)
-    listed = home / "clients"
-    listed.write_text("".join(client.line() + "\n" for client in clients))
-    listed.chmod(0o600)  # tokens
     first = FIRST + int(time.time()) % 200_000 * 10_000
     command = [str(built("clients")), str(feedback or "-"), dialect, str(first)]
-    running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
-    try:
-        pin(running.pid, cores.generator)
-        found = Swarm(running, home)
-        found.order(f"open {listed} {at_once} {int(deflate)}")
-        yield found
-    finally:
-        end(running)
-        listed.unlink(missing_ok=True)
+    with TemporaryDirectory() as home:  # for us alone: tokens are in it
+        listed = Path(home) / "clients"
+        listed.write_text("".join(client.line() + "\n" for client in clients))
+        running = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, start_new_session=True)
+        try:
+            pin(running.pid, cores.generator)
+            found = Swarm(running, Path(home))
+            found.order(f"open {listed} {at_once} {int(deflate)}")
+            yield found
+        finally:
+            end(running)
+            for pipe in (running.stdin, running.stdout):
+                assert pipe is not None
+                pipe.close()
 
 
 @dataclass(frozen=True, slots=True)
