@@ -21,11 +21,11 @@ from aiohttp.test_utils import unused_port
 from bench.harness import peers
 from bench.harness.machine import Cores, versions
 from bench.harness.servers import HOME, ROOT, Backing, Running, key2key, process
-from bench.live.people import Person
+from bench.live.people import Person, row_id
 from k2k.core.settings import load
 from tools import node
 
-ROOM = "listing:1"
+ROOM = f"listing:{row_id('listing', 1)}"
 TEXT = "~@T~@N~ " + "x" * 70
 """A message of 100 characters; the mark is filled in when it is sent."""
 Dialect = Literal["centrifuge", "plain", "socketio"]
