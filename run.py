@@ -1,4 +1,4 @@
-"""The command line of Key2Key: serve · worker · migrate · seed · jobs · openapi. `make run` is `run.py serve`."""
+"""The command line of Key2Key: serve · worker · migrate · maintain · seed · jobs · openapi. `make run` serves."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ from k2k.core.errors import DomainError
 from k2k.core.settings import Settings, SettingsError, load
 from k2k.features.accounts.passwords import Passwords
 from k2k.flows import sample_market
-from k2k.infra import log, migrations
+from k2k.infra import log, migrations, retention
 from k2k.infra.db import Db
 from k2k.infra.jobs import report
 from k2k.infra.metrics import Metrics
@@ -48,13 +48,14 @@ def main() -> int:
         "serve": serve,
         "worker": worker,
         "migrate": migrate,
+        "maintain": maintain,
         "seed": seed,
         "jobs": partial(jobs, chosen),
     }
     try:
         settings = load(os.environ)
         log.set_up(settings.log)
-        joins = chosen.command in {"worker", "jobs"}
+        joins = chosen.command in {"worker", "maintain", "jobs"}
         with servers(settings, join=joins) as ready, asyncio.Runner(loop_factory=event_loop()) as runner:
             runner.run(commands[chosen.command](ready))
     except report.NotDead as error:
@@ -73,7 +74,7 @@ def arguments() -> argparse.Namespace:
     """What the command line asks for; ends the process with 2 where that makes no sense."""
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for command in (serve, worker, migrate, seed):
+    for command in (serve, worker, migrate, maintain, seed):
         commands.add_parser(command.__name__, help=command.__doc__)
     commands.add_parser("openapi", help=openapi.__doc__)
     queue = commands.add_parser("jobs", help=jobs.__doc__)
@@ -167,6 +168,13 @@ async def migrate(settings: Settings) -> None:
     applied = await asyncio.to_thread(migrations.migrate, url)
     if applied:
         print(f"Migrated: {', '.join(applied)}")
+    await retention.tend(url)
+
+
+async def maintain(settings: Settings) -> None:
+    """Do now what the worker does every hour: make partitions of events ahead, drop those past their time."""
+    done = await retention.tend(settings.database.url.get_secret_value())
+    print("\n".join(done) or "Nothing was due")
 
 
 async def seed(settings: Settings) -> None:

@@ -28,7 +28,9 @@ from k2k.features.chat.service import join_texts
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
 from k2k.flows import enquiry
+from k2k.infra import retention
 from k2k.infra.db import Db
+from k2k.infra.ephemeral import Ephemeral
 from k2k.infra.jobs import queue
 from k2k.infra.jobs.worker import Worker
 from k2k.infra.limits import Limits
@@ -38,12 +40,16 @@ from k2k.infra.migrations import applied_migrations, missing_migrations
 from k2k.infra.pubsub import PubSub
 from k2k.infra.smtp import Smtp
 from k2k.infra.streams import Numbered, Streams
+from k2k.live.access import follow_access
 from k2k.live.broker import Broker
 from k2k.live.command import Commands
 from k2k.live.hub import Hub
+from k2k.live.presence import Presence
 from k2k.live.session import Session
 from k2k.live.socket import SocketDoor
+from k2k.live.wheel import Wheel
 from k2k.ops.call import Services
+from k2k.ops.channels import Channels
 from k2k.ops.limits import Guard
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
@@ -61,6 +67,14 @@ OPERATIONS = [
     *leads.routes.operations,
     *chat.routes.operations,
     *enquiry.routes.operations,
+]
+
+
+CHANNELS = [
+    *accounts.routes.channels,
+    *agents.routes.channels,
+    *listings.routes.channels,
+    *chat.routes.channels,
 ]
 
 
@@ -94,17 +108,34 @@ async def build(settings: Settings) -> Process:
     }
     services = Services(db, parts)
 
-    streams = Streams(db, settings.live.replay_events, {MessageNew.type: join_texts})
+    streams = Streams(db, settings.live.replay_events, settings.live.recover_events, {MessageNew.type: join_texts})
     pubsub = PubSub(settings.redis, metrics.batches.labels("publishes").observe)
     hub = Hub(streams, pubsub, settings.live)
     broker = Broker(hub, streams, pubsub, settings.live)
     db.told = broker.told
     hub.watch(SessionRevoked.type, lambda event: _revoke(hub, authenticator, event))
+    follow_access(hub)
+    ephemeral = Ephemeral(settings.redis, db.clock)
+    presence = Presence(ephemeral, broker.whisper)
+    wheel = Wheel()
 
     by_rpc = {operation.rpc: operation for operation in OPERATIONS if operation.rpc is not None}
     limits = Limits(settings.redis, metrics)
     guard = Guard(limits, settings.limits, metrics)
-    sockets = SocketDoor(Commands(services, authenticator, hub, by_rpc, settings.live, guard), settings.server.origins)
+    commands = Commands(
+        services=services,
+        authenticator=authenticator,
+        hub=hub,
+        streams=streams,
+        channels=Channels(CHANNELS),
+        operations=by_rpc,
+        presence=presence,
+        whisper=broker.whisper,
+        wheel=wheel,
+        settings=settings.live,
+        guard=guard,
+    )
+    sockets = SocketDoor(commands, settings.server.origins)
     watch_pool(db)
     _watch(metrics, hub, broker, pubsub, sockets, passwords)
 
@@ -143,10 +174,14 @@ async def build(settings: Settings) -> Process:
 
     async def running(_app: web.Application) -> AsyncIterator[None]:
         await broker.start()
+        presence.start()
         if settings.jobs.in_process:
             await worker.start()
         yield
         await worker.stop()
+        wheel.stop()
+        await presence.close()
+        await ephemeral.close()
         await hub.close()
         await broker.close()
         await limits.close()
@@ -191,8 +226,13 @@ def working(settings: Settings, db: Db) -> Worker:
     worker.bind(SendMail, sending(mail, settings.mail.sender))
     worker.every("*/5 * * * *", "jobs.unknown", lambda: queue.bury_unknown(db, worker.names, unknown))
     worker.every("17 * * * *", "jobs.clean", partial(queue.clean_log, db, history))
+    worker.every("7 * * * *", "events.tend", partial(_tend, settings))
     worker.every("31 * * * *", "answers.forget", partial(forget_answers, db))
     return worker
+
+
+async def _tend(settings: Settings) -> None:
+    await retention.tend(settings.database.url.get_secret_value())
 
 
 def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> None:

@@ -21,6 +21,11 @@ def user_channel(user_id: UserId) -> Channel:
     return Channel(f"user:{user_id}")
 
 
+def listing_channel(listing_id: ListingId) -> Channel:
+    """The channel of what happens to a listing while it is public."""
+    return Channel(f"listing:{listing_id}")
+
+
 def agency_channel(agency_id: AgencyId) -> Channel:
     """The channel of what an agency's owner and managers follow."""
     return Channel(f"agency:{agency_id}")

@@ -115,7 +115,13 @@ class LiveSettings(Section):
     queue_messages: Count
     queue_kib: Count
     rpc_at_once: Count
+    commands_per_second: Seconds
+    commands_at_once: Count
+    subscriptions: Count
+    sockets_per_user: Count
+    compression: bool
     replay_events: Count
+    recover_events: Count
     tail_seconds: Seconds
     tail_seconds_without_redis: Seconds
     gap_seconds: Seconds

@@ -49,16 +49,50 @@ class Numbered:
 
 @dataclass(frozen=True, slots=True)
 class Replay:
-    """A stream as its reader finds it: where its numbering stands and what came after the reader's offset.
+    """A stream as its reader finds it: where its numbering stands and a page of what came after the reader's offset.
 
-    `complete` is false when more than the asked-for number of events is missing, or some are no longer kept:
-    then `events` is empty and the reader must fetch its state afresh.
+    `complete` is false when the reader is too far behind, or some of the page are no longer kept: then `events` is
+    empty and the reader must fetch its state afresh. `more` is true when further events follow the page: read again
+    since the page's last offset. A page that tells of more is never empty.
     """
 
     top: Position
     events: tuple[Numbered, ...]
     complete: bool
+    more: bool = False
 
+
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A part of a stream, in the order asked for, and where its numbering stands."""
+
+    top: Position
+    events: tuple[Numbered, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """How far a tail has come: the snapshot that it last saw, in the numbering of one database."""
+
+    snapshot: str
+    generation: str
+
+    def follows(self, earlier: Mark) -> bool:
+        """Whether this is a later moment of the same database.
+
+        If not, it was restored, or a server has taken over that does not know all transactions of the one before.
+        """
+        return self.generation == earlier.generation and self._end >= earlier._end
+
+    @property
+    def _end(self) -> int:
+        """The first transaction that had not begun; on one server it only grows."""
+        return int(self.snapshot.split(":")[1])
+
+
+PAGE_BYTES = 128 * 1024
+"""A page ends with the event that reaches this size: half of what may wait for one socket. A hundred messages of 4,000
+Ethiopic letters are 1.2 MB, and a phone on a slow network would have none of them before all are there."""
 
 NEWEST = 2**62
 """An offset beyond every stream: reading since it answers where the stream stands and nothing else."""
@@ -80,34 +114,44 @@ class _Read:
 @dataclass(frozen=True, slots=True)
 class _Newest:
     snapshot: str
+    generation: str
     channel: str | None
     epoch: str | None
     offset: int | None
 
 
 @dataclass(frozen=True, slots=True)
-class _Snapshot:
-    snapshot: str
+class _Head:
+    channel: str
+    epoch: str
+    offset: int
 
 
 _queries = Queries("streams")
 READ = _queries.rows("read_streams", _Read)
+BACKWARDS = _queries.rows("read_backwards", _Read)
 OPEN = _queries.command("open_streams")
 TAIL = _queries.rows("tail", _Newest)
-FIRST_SNAPSHOT = _queries.rows("first_snapshot", _Snapshot)
+FIRST_MARK = _queries.rows("first_mark", Mark)
+HEADS = _queries.rows("heads", _Head)
+RENUMBER = _queries.command("renumber")
+
+AT_ONCE = 500
+"""Streams asked for in one statement."""
 
 
 @dataclass
 class Streams:
-    """Reads streams of one database. `most` is how many missed events a reader gets before it must refetch."""
+    """Reads streams of one database: `most` events a page, for readers who are at most `reach` events behind."""
 
     db: Db
     most: int
+    reach: int
     joiners: dict[str, Joiner] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         self._reads: Batch[tuple[Channel, int], Replay] = Batch(
-            self._read_many, most=500, observe=self.db.metrics.batches.labels("streams").observe
+            self._read_many, most=AT_ONCE, observe=self.db.metrics.batches.labels("streams").observe
         )
 
     async def read(self, channel: Channel, since: int) -> Replay:
@@ -117,18 +161,53 @@ class Streams:
         """
         return await self._reads.add((channel, since))
 
-    async def first_snapshot(self) -> str:
-        """Where a tail begins."""
-        return (await self.db.rows(FIRST_SNAPSHOT))[0].snapshot
+    async def history(self, channel: Channel, since: int | None, *, limit: int, reverse: bool) -> Past:
+        """At most `limit` (-1: as many as may be) events after offset `since`, oldest first; in reverse before it.
 
-    async def tail(self, snapshot: str) -> tuple[str, list[tuple[Channel, Position]]]:
-        """A later snapshot, and the newest position of each stream that `snapshot` could not see."""
-        rows = await self.db.rows(TAIL, snapshot)
-        return rows[0].snapshot, [
+        None is the beginning, in reverse the end. Raises Unavailable while the database is away.
+        """
+        most = self.most if limit < 0 else min(limit, self.most)
+        if reverse:
+            rows = await self.db.rows(BACKWARDS, channel, NEWEST if since is None else since, most)
+        else:
+            rows = await self.db.rows(READ, [channel], [since or 0], most, NEWEST)
+        if not rows:
+            return Past((await self.read(channel, NEWEST)).top, ())
+        found = [
+            Numbered(channel, row.epoch, row.offset, row.type, row.body)
+            for row in rows
+            if row.offset is not None and row.type is not None and row.body is not None
+        ]
+        return Past(Position(rows[0].epoch, rows[0].top), tuple(await self._joined(found)))
+
+    async def first_mark(self) -> Mark:
+        """Where a tail begins."""
+        return (await self.db.rows(FIRST_MARK))[0]
+
+    async def tail(self, mark: Mark) -> tuple[Mark, list[tuple[Channel, Position]]]:
+        """A later mark, and the newest position of each stream that `mark` could not see.
+
+        If the later mark does not follow the earlier one, the positions are worth nothing: ask for the `heads`.
+        """
+        rows = await self.db.rows(TAIL, mark.snapshot)
+        return Mark(rows[0].snapshot, rows[0].generation), [
             (Channel(row.channel), Position(row.epoch, row.offset))
             for row in rows
             if row.channel is not None and row.epoch is not None and row.offset is not None
         ]
+
+    async def heads(self, channels: Sequence[Channel]) -> list[tuple[Channel, Position]]:
+        """Where each stream stands; one that the database does not have, in an epoch that no stream has."""
+        rows = [
+            row
+            for start in range(0, len(channels), AT_ONCE)
+            for row in await self.db.rows(HEADS, channels[start : start + AT_ONCE])
+        ]
+        return [(Channel(row.channel), Position(row.epoch, row.offset)) for row in rows]
+
+    async def renumber(self, generation: str) -> None:
+        """End this numbering: from now on every position in it is of another epoch. Nothing if it has ended already."""
+        await self.db.run(RENUMBER, generation)
 
     async def _read_many(self, asked: list[tuple[Channel, int]]) -> list[Replay | Exception]:
         rows = await self._rows_of(asked)
@@ -151,12 +230,17 @@ class Streams:
         return [self._replay(heads[place], since, by_place.get(place, [])) for place, (_, since) in enumerate(asked, 1)]
 
     async def _rows_of(self, asked: list[tuple[Channel, int]]) -> list[_Read]:
-        return await self.db.rows(READ, [c for c, _ in asked], [since for _, since in asked], self.most + 1)
+        channels, offsets = [channel for channel, _ in asked], [since for _, since in asked]
+        return await self.db.rows(READ, channels, offsets, self.most, self.reach)
 
     def _replay(self, top: Position, since: int, found: list[Numbered]) -> Replay:
-        """Complete only if every offset in (since, top] is there: holes mean that some are no longer kept."""
-        complete = since <= top.offset and len(found) <= self.most and len(found) == top.offset - since
-        return Replay(top, tuple(found) if complete else (), complete)
+        """Complete only if every offset of the page is there: holes mean that some are no longer kept."""
+        missing = top.offset - since
+        whole = len(found) == min(missing, self.most) and (not found or found[-1].offset == since + len(found))
+        if not 0 <= missing <= self.reach or not whole:
+            return Replay(top, (), complete=False)
+        page = _page(found)
+        return Replay(top, page, complete=True, more=len(page) < missing)
 
     async def _joined(self, events: list[Numbered]) -> list[Numbered]:
         """The events with today's text in those whose type has a joiner."""
@@ -170,6 +254,16 @@ class Streams:
                 body["data"] |= more
                 events[place] = replace(events[place], body=to_json(body))
         return events
+
+
+def _page(events: Sequence[Numbered]) -> tuple[Numbered, ...]:
+    """The first of the events, as far as a page goes."""
+    size = 0
+    for count, event in enumerate(events, 1):
+        size += len(event.body)
+        if size >= PAGE_BYTES:
+            return tuple(events[:count])
+    return tuple(events)
 
 
 def announcement(event: Event, to: Iterable[Channel]) -> dict[str, Any]:

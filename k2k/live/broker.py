@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import structlog
 
@@ -16,8 +16,9 @@ from k2k.core.errors import Unavailable
 from k2k.core.ids import Channel
 from k2k.core.settings import LiveSettings
 from k2k.infra.pubsub import PubSub
-from k2k.infra.streams import Numbered, Streams
+from k2k.infra.streams import Mark, Numbered, Position, Streams
 from k2k.live.hub import Hub
+from k2k.live.wire import ClientInfo, Join, Leave, News, Publication
 
 log = structlog.get_logger()
 
@@ -38,9 +39,9 @@ class Broker:
 
     async def start(self) -> None:
         """Begin to follow: from now on no committed event is missed. Raises Unavailable."""
-        snapshot = await self._streams.first_snapshot()
+        mark = await self._streams.first_mark()
         self._pubsub.start()
-        self._tail = asyncio.get_running_loop().create_task(self._follow(snapshot))
+        self._tail = asyncio.get_running_loop().create_task(self._follow(mark))
 
     async def close(self) -> None:
         if self._tail is not None:
@@ -56,10 +57,17 @@ class Broker:
                 self._metrics.deliveries.labels("process").observe(time.perf_counter() - start)
             self._pubsub.publish(event.channel, packed(event, committed_at))
 
+    def whisper(self, channel: Channel, news: News) -> None:
+        """Tell everybody who follows the channel what is not numbered; who is not there or Redis away misses it."""
+        self._pubsub.publish(channel, whispered(news))
+
     def _arrived(self, channel: str, message: bytes) -> None:
         try:
+            if message.startswith(WHISPER):
+                self._hub.whisper(Channel(channel), understood(message))
+                return
             event, committed_at = unpacked(Channel(channel), message)
-        except ValueError:
+        except (ValueError, KeyError):
             log.warning("message not understood", channel=channel, size=len(message))
         else:
             if self._hub.arrive(event):
@@ -71,14 +79,17 @@ class Broker:
         """Seconds since the database was last asked what had not been announced."""
         return time.monotonic() - self._tailed_at
 
-    async def _follow(self, snapshot: str) -> None:
+    async def _follow(self, mark: Mark) -> None:
         while True:
             seconds = self._settings.tail_seconds if self._pubsub.up else self._settings.tail_seconds_without_redis
             await asyncio.sleep(seconds)
             try:
-                # The old snapshot is kept until it was answered: nothing committed meanwhile is skipped.
+                # The old mark is kept until all was answered: nothing committed meanwhile is skipped.
                 with self._metrics.tails.time():
-                    snapshot, newest = await self._streams.tail(snapshot)
+                    later, newest = await self._streams.tail(mark)
+                if not later.follows(mark):
+                    later, newest = await self._begin_again(mark, later)
+                mark = later
                 self._tailed_at = time.monotonic()
             except Unavailable:
                 continue
@@ -87,6 +98,43 @@ class Broker:
                 continue
             for channel, position in newest:
                 self._hub.behind(channel, position)
+
+    async def _begin_again(self, left: Mark, found: Mark) -> tuple[Mark, list[tuple[Channel, Position]]]:
+        """The database is not what it was: where the tail begins anew, and where every stream followed here stands.
+
+        If the numbering is the old one, offsets that members know may already mean other events (a server has taken
+        over that lacks the last transactions): it ends, and everybody fetches their state afresh.
+        """
+        log.warning("the database was restored or another took over", left=left, found=found)
+        if found.generation == left.generation:
+            await self._streams.renumber(left.generation)
+        mark = await self._streams.first_mark()
+        return mark, await self._streams.heads(list(self._hub.channels()))
+
+
+WHISPER = b"~"
+_KINDS: dict[bytes, Callable[[ClientInfo], News]] = {b"join": Join, b"leave": Leave}
+
+
+def whispered(news: News) -> bytes:
+    """What is not numbered as a message between processes: lines of kind, person, socket and description, then data."""
+    match news:
+        case Publication(data=data, info=ClientInfo() as info):
+            kind = b"pub"
+        case Join(info):
+            kind, data = b"join", b""
+        case Leave(info):
+            kind, data = b"leave", b""
+        case _:
+            raise TypeError(f"{type(news).__name__} is said to one socket, not to a channel")
+    return b"\n".join((WHISPER + kind, info.user.encode(), info.client.encode(), info.conn_info, data))
+
+
+def understood(message: bytes) -> News:
+    """The news of a whispered message. Raises ValueError."""
+    kind, user, client, conn_info, data = message.removeprefix(WHISPER).split(b"\n", 4)
+    info = ClientInfo(user.decode(), client.decode(), conn_info)
+    return Publication(data, info=info) if kind == b"pub" else _KINDS[kind](info)
 
 
 def packed(event: Numbered, committed_at: float) -> bytes:

@@ -3,25 +3,32 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from typing import Annotated, Literal
 from uuid import uuid4
 
 import structlog
+from pydantic import BaseModel, ConfigDict, Field, ValidationError
 from pydantic_core import to_json
 
-from k2k.core.errors import DomainError, Internal, Invalid, Problem, Unauthenticated, Unavailable
-from k2k.core.ids import user_channel
+from k2k.core.errors import DomainError, Internal, Invalid, Problem, Unavailable
+from k2k.core.ids import Channel, user_channel
 from k2k.core.settings import LiveSettings
 from k2k.infra.log import name_request
-from k2k.infra.streams import Position
+from k2k.infra.streams import Streams
 from k2k.live import wire
-from k2k.live.hub import Hub, Joined
-from k2k.live.line import Member
+from k2k.live.hub import Hub
+from k2k.live.presence import Presence
+from k2k.live.wheel import Wheel
+from k2k.live.wire import Refused
+from k2k.ops import channels
 from k2k.ops.authenticator import Authenticator, Principal, permit
 from k2k.ops.call import Call, Services
+from k2k.ops.channels import Address, Asked, Channels, Kind
 from k2k.ops.limits import Guard
 from k2k.ops.perform import key_of, perform
+from k2k.ops.permissions import PERMISSIONS, Role
 from k2k.ops.problem import document, status_of
 from k2k.ops.registry import KEY_FIELD, Operation
 from k2k.ops.validation import unknown, validate
@@ -29,6 +36,30 @@ from k2k.ops.validation import unknown, validate
 log = structlog.get_logger()
 
 VERSION = "k2k/1"
+Device = Literal["phone", "tablet", "desktop", "web", "other"]
+# What the SDKs call themselves where the app says nothing.
+_DEVICES: Mapping[str, Device] = {"js": "web", "swift": "phone", "java": "phone", "dart": "phone"}
+
+
+class ConnectWish(BaseModel):
+    """The `data` of a connect. `follow`: channels the server is to grant on connect and as soon as they are allowed."""
+
+    model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
+    personal: Literal["server", "client"] = "server"
+    """Who subscribes to the personal channel; "client" for apps with getState."""
+    device: Device = "other"
+    follow: Annotated[list[Annotated[str, Field(max_length=channels.LONGEST)]], Field(max_length=16)] = []
+
+    @classmethod
+    def of(cls, wish: wire.Connect) -> ConnectWish:
+        """What the app asks for. Raises Refused."""
+        try:
+            asked = cls.model_validate({} if wish.data is None else wish.data)
+        except ValidationError:
+            raise Refused(wire.BAD_COMMAND) from None
+        if "device" in asked.model_fields_set:
+            return asked
+        return asked.model_copy(update={"device": _DEVICES.get(wish.name, "other")})
 
 
 @dataclass(frozen=True)
@@ -38,96 +69,113 @@ class Commands:
     services: Services
     authenticator: Authenticator
     hub: Hub
+    streams: Streams
+    channels: Channels
     operations: Mapping[str, Operation]
     """By their rpc name."""
+    presence: Presence
+    whisper: Callable[[Channel, wire.News], None]
+    """Tell the followers of a channel, on all processes, what is not numbered."""
+    wheel: Wheel
     settings: LiveSettings
     guard: Guard
 
-    async def authenticate(self, token: str) -> Principal:
-        """Who connects. Raises TokenExpired (the SDK then brings a fresh token), Unauthenticated, Unavailable."""
-        if not token:
-            raise Unauthenticated("Connect with an access token")
-        return await self.authenticator.authenticate(token, self.services.db.clock.now())
+    async def authenticate(self, token: str) -> Principal | None:
+        """Who connects; nobody in particular without a token.
 
-    async def join_personal(self, member: Member, principal: Principal, wish: wire.Connect) -> Joined:
-        """Put the member into its personal channel, from where it left off if it says so."""
-        channel = user_channel(principal.id)
-        left = wish.subs.get(channel)
-        since = Position(left.epoch, left.offset) if left is not None and left.recover else None
-        joined = await self.hub.join(member, channel, since)
-        try:
-            await self.recheck(principal)
-        except BaseException:
-            self.hub.leave(member, channel)
-            raise
-        return joined
+        Raises TokenExpired (the SDK then brings a fresh token), Unauthenticated, Unavailable.
+        """
+        return await self.authenticator.authenticate(token, self.services.db.clock.now()) if token else None
 
     async def recheck(self, principal: Principal) -> None:
-        """Ask again now that the member listens: a revocation before it did would never be heard. Raises as above."""
+        """Ask again now that the session listens: a revocation before it did would never be heard. Raises as above."""
         await self.authenticator.check(principal, self.services.db.clock.now(), fresh=True)
 
-    def connected(self, command: wire.Command, client: str, principal: Principal, joined: Joined) -> bytes:
-        """The reply to a connect that succeeded."""
-        assert isinstance(command.body, wire.Connect)  # noqa: S101 - the session looked
-        channel = user_channel(principal.id)
-        subscription = wire.subscription(
-            joined.position.epoch,
-            joined.position.offset,
-            joined.publications,
-            asked=channel in command.body.subs,
-            recovered=joined.recovered,
-        )
-        settings = self.settings
-        result = b'{"client":%s,"version":"%s","ping":%d,"pong":true,%s,"subs":{%s:%s}}' % (
-            to_json(client),
-            VERSION.encode(),
-            max(1, round(settings.ping_seconds)),
-            self._expiry(principal),
-            to_json(channel),
-            subscription,
-        )
-        return wire.reply(command, result)
+    async def check_access(self, address: Address, principal: Principal | None) -> None:
+        """Raises Refused unless the person may follow the channel now; Unavailable if that cannot be told."""
+        if principal is not None and address.channel == user_channel(principal.id):
+            return
+        kind = address.kind
+        if kind.may not in PERMISSIONS[principal.role if principal is not None else Role.anonymous]:
+            raise Refused(wire.PERMISSION_DENIED)
+        asked = Asked(principal.id if principal is not None else None, address.path)
+        if not await self.services.db.gather(kind.allows, asked):
+            raise Refused(wire.PERMISSION_DENIED)
 
-    def refreshed(self, command: wire.Command, client: str, principal: Principal) -> bytes:
-        """The reply to a refresh that succeeded."""
-        members = (to_json(client), VERSION.encode(), self._expiry(principal))
-        return wire.reply(command, b'{"client":%s,"version":"%s",%s}' % members)
+    def ttl(self, principal: Principal) -> int:
+        """Whole seconds until the access token ends, at least 1."""
+        left = principal.expires_at - self.services.db.clock.now()
+        return max(1, int(left.total_seconds()))
 
-    async def call(self, command: wire.Command, principal: Principal, device: str, address: str) -> bytes:
-        """Run an operation and answer its result or its problem document."""
-        assert isinstance(command.body, wire.Rpc)  # noqa: S101 - the session looked
-        operation = self.operations.get(command.body.method)
+    def publish(self, kind: Kind, wish: wire.Publish, info: wire.ClientInfo) -> None:
+        """Say something in a channel that is followed. Raises Refused where clients may not, or not that."""
+        if kind.says is None:
+            raise Refused(wire.PERMISSION_DENIED)
+        said = validate(kind.says, wish.data, "body")
+        self.whisper(Channel(wish.channel), wire.Publication(to_json(said), info=info))
+
+    async def look(self, wish: wire.Presence | wire.PresenceStats | wire.History, kind: Kind) -> wire.Result:
+        """What a followed channel holds: who is there, or what happened. Raises Refused or a domain error."""
+        channel = Channel(wish.channel)
+        match wish:
+            case wire.Presence():
+                if kind.presence is not channels.Presence.people:
+                    raise Refused(wire.NOT_AVAILABLE)
+                return wire.Present(await self.presence.people(channel))
+            case wire.PresenceStats():
+                if kind.presence is channels.Presence.hidden:
+                    raise Refused(wire.NOT_AVAILABLE)
+                return wire.Stats(*await self.presence.count(channel))
+            case wire.History():
+                if kind.kept is None:
+                    raise Refused(wire.NOT_AVAILABLE)
+                return await self._history(channel, wish)
+
+    async def _history(self, channel: Channel, wish: wire.History) -> wire.Past:
+        since = wish.since.offset if wish.since is not None else None
+        past = await self.streams.history(channel, since, limit=wish.limit, reverse=wish.reverse)
+        if wish.since is not None and wish.since.epoch not in ("", past.top.epoch):
+            raise Refused(wire.UNRECOVERABLE)
+        events = [wire.Publication(event.body, event.offset) for event in past.events]
+        return wire.Past(past.top.epoch, past.top.offset, events)
+
+    async def call(
+        self, wish: wire.Rpc, principal: Principal | None, device: str, address: str
+    ) -> wire.Called | wire.Refusal:
+        """Run an operation; its result, or its problem document."""
+        operation = self.operations.get(wish.method)
         if operation is None:
-            return wire.error_reply(command, 104, "method not found")
+            return wire.METHOD_NOT_FOUND
         request_id = uuid4().hex
         started, outcome = time.perf_counter(), "ok"
         name_request(request_id)
         try:
             principal = await self._admit(operation, principal, address)
             call = Call(self.services, principal, request_id, self.services.db.clock.now(), device)
-            answered = await perform(operation, call, *_asked(operation, command.body.data))
-            return wire.reply(command, b'{"data":%s}' % answered.body)
+            answered = await perform(operation, call, *_asked(operation, wish.data))
+            return wire.Called(bytes(answered.body))
         except DomainError as error:
             outcome = error.code
-            return _problem(command, error, status_of(error), request_id)
+            return _problem(error, status_of(error), request_id)
         except Exception:
             log.exception("unforeseen", rpc=operation.rpc)
             outcome = Internal.code
-            return _problem(command, Internal(), 500, request_id)
+            return _problem(Internal(), 500, request_id)
         finally:
             seconds = time.perf_counter() - started
             self.services.db.metrics.rpcs.labels(operation.rpc, outcome).observe(seconds)
 
-    async def _admit(self, operation: Operation, principal: Principal, address: str) -> Principal:
+    async def _admit(self, operation: Operation, principal: Principal | None, address: str) -> Principal | None:
         """The person as of now. Raises Limited, Unauthenticated, TokenExpired or Denied."""
-        principal = await self.authenticator.check(principal, self.services.db.clock.now())
+        if principal is not None:
+            principal = await self.authenticator.check(principal, self.services.db.clock.now())
         self.guard.enforce(await self.guard.count(operation, principal, address))
         permit(principal, operation.may)
         return principal
 
-    def _expiry(self, principal: Principal) -> bytes:
-        left = principal.expires_at - self.services.db.clock.now()
-        return b'"expires":true,"ttl":%d' % max(1, int(left.total_seconds()))
+    def unforeseen(self, fault: BaseException) -> None:
+        """A fault of ours ended a call."""
+        log.error("unforeseen", exc_info=fault)
 
 
 def _asked(operation: Operation, sent: object) -> tuple[dict[str, object], str | None]:
@@ -158,6 +206,6 @@ def _parts(operation: Operation, flat: Mapping[str, object]) -> dict[str, object
     return parts
 
 
-def _problem(command: wire.Command, error: DomainError, status: int, request_id: str) -> bytes:
+def _problem(error: DomainError, status: int, request_id: str) -> wire.Refusal:
     message = to_json(document(error, status=status, request_id=request_id)).decode()
-    return wire.error_reply(command, error.number, message, temporary=isinstance(error, Unavailable))
+    return wire.Refusal(error.number, message, temporary=isinstance(error, Unavailable))

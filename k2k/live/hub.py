@@ -19,8 +19,8 @@ from k2k.core.errors import Unavailable
 from k2k.core.ids import Channel
 from k2k.core.settings import LiveSettings
 from k2k.infra.streams import NEWEST, Numbered, Position, Replay, Streams
-from k2k.live import wire
 from k2k.live.line import Line, Member
+from k2k.live.wire import News, Publication, Push
 
 log = structlog.get_logger()
 
@@ -39,11 +39,16 @@ class Link(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Joined:
-    """What a joining member is answered: where it stands now, and what it missed if that could be told."""
+    """What a joining member is answered: where the stream stands, and what it missed if that could be told.
 
-    position: Position
-    publications: list[bytes]
+    `more` follows `publications`, beyond the offset `reached`.
+    """
+
+    top: Position
+    publications: list[Publication]
     recovered: bool
+    reached: int
+    more: bool = False
 
 
 class Hub:
@@ -60,7 +65,10 @@ class Hub:
         self._watchers: dict[str, Watcher] = {}
 
     def watch(self, type_: str, watcher: Watcher) -> None:
-        """Call `watcher` for each event of this type in a channel that has members here. It may see one twice."""
+        """Call `watcher` for each event of this type in a channel that has members here. It may see one twice.
+
+        It is called before the event is handed on.
+        """
         self._watchers[type_] = watcher
 
     def members(self, channel: Channel) -> list[Member]:
@@ -72,6 +80,11 @@ class Hub:
         """The channels this process follows."""
         yield from self._lines
 
+    def knows(self, channel: Channel) -> bool:
+        """Whether the stream's position is known here already."""
+        line = self._lines.get(channel)
+        return line is not None and line.position is not None
+
     def arrive(self, event: Numbered) -> bool:
         """An event was heard of: from this process after COMMIT, or from another one.
 
@@ -80,11 +93,17 @@ class Hub:
         line = self._lines.get(event.channel)
         if line is None:
             return False
-        published = wire.publication(event.body, event.offset)
-        new = line.arrive(Position(event.epoch, event.offset), published, event.type)
         self._see(event)
+        published = Publication(event.body, event.offset)
+        new = line.arrive(Position(event.epoch, event.offset), published, event.type)
         self._fill_if_behind(line)
         return new and bool(line.live)
+
+    def whisper(self, channel: Channel, news: News) -> None:
+        """Hand on what is not numbered and was heard of just now."""
+        line = self._lines.get(channel)
+        if line is not None:
+            line.whisper(Push(channel, news))
 
     def behind(self, channel: Channel, position: Position) -> None:
         """The tail saw the stream at `position`; if its line is not there, something was not announced."""
@@ -93,41 +112,69 @@ class Hub:
             line.hear(position)
             self._fill_if_behind(line)
 
-    async def join(self, member: Member, channel: Channel, since: Position | None) -> Joined:
-        """Register `member` and find its replay after `since` (None: it asks for no replay).
+    async def enter(self, member: Member, channel: Channel) -> None:
+        """Register `member`: from now on what is handed on is held back for it. Returns once Redis tells us all."""
+        self._line(channel).register(member)
+        try:
+            await self._opened(channel)
+        except BaseException:
+            self.leave(member, channel)
+            raise
 
-        The caller sends the answer and then calls `admit`, with no await between. Raises Unavailable; the member
-        is then not registered.
+    async def catch_up(self, member: Member, channel: Channel, since: Position | None) -> Joined:
+        """What `member`, which has entered, missed after `since` (None: it asks for no replay).
+
+        The caller sends it. Where there is `more` it calls again, since `reached`; else it calls `admit` with
+        `reached`, and no await between sending and admitting. Raises Unavailable; the member has then left.
         """
-        line = self._lines.get(channel)
-        if line is None:
-            line = self._lines[channel] = Line(channel, fleeting=frozenset(self._streams.joiners))
-            self._opening[channel] = self._own(self._link.subscribe(channel))
+        line = self._line(channel)
         line.register(member)
         try:
-            if channel in self._opening:
-                await asyncio.shield(self._opening[channel])
-                self._opening.pop(channel, None)
             return await self._replay(line, since)
         except BaseException:
             self.leave(member, channel)
             raise
 
-    def admit(self, member: Member, channel: Channel, position: Position) -> None:
+    def admit(self, member: Member, channel: Channel, reached: int) -> None:
         """The member has been answered: live events may follow."""
         line = self._lines.get(channel)
         if line is not None:
-            line.admit(member, position.offset)
+            line.admit(member, reached)
             self._fill_if_behind(line)
 
-    def leave(self, member: Member, channel: Channel) -> None:
-        """The member no longer listens. The line stays warm for a while: phones come back."""
+    def admit_unnumbered(self, member: Member, channel: Channel) -> None:
+        """The member, which has entered, may hear what is said in a channel without history."""
+        self._line(channel).admit_unnumbered(member)
+
+    async def watch_over(self, member: Member, channel: Channel) -> None:
+        """Have `member` found among the channel's members, and its events watched, without telling it any.
+
+        Raises Unavailable; the member is then not found.
+        """
+        line = self._line(channel)
+        line.watch(member)
+        try:
+            await self._opened(channel)
+            if line.position is None:
+                self._settle(line, await self._streams.read(channel, NEWEST))
+        except BaseException:
+            self.forget(member, channel)
+            raise
+
+    def leave(self, member: Member, channel: Channel, *, linger: bool = True) -> None:
+        """The member no longer listens. The line stays warm for a while, for phones come back, unless told not to."""
         line = self._lines.get(channel)
         if line is not None:
             line.remove(member)
-            if line.empty:
-                loop = asyncio.get_running_loop()
-                loop.call_later(self._settings.linger_seconds, self._drop_if_empty, channel)
+            self._let_go(line, linger=linger)
+
+    def forget(self, member: Member, channel: Channel) -> None:
+        """The member is not even to be found any longer."""
+        line = self._lines.get(channel)
+        if line is not None:
+            line.remove(member)
+            line.unwatch(member)
+            self._let_go(line, linger=True)
 
     async def close(self) -> None:
         """End what is running; members are cut by whoever owns them."""
@@ -136,20 +183,36 @@ class Hub:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
+    def _line(self, channel: Channel) -> Line:
+        line = self._lines.get(channel)
+        if line is None:
+            line = self._lines[channel] = Line(channel, fleeting=frozenset(self._streams.joiners))
+            self._opening[channel] = self._own(self._link.subscribe(channel))
+        return line
+
+    async def _opened(self, channel: Channel) -> None:
+        """Wait until Redis was asked to tell us of the channel."""
+        if channel in self._opening:
+            await asyncio.shield(self._opening[channel])
+            self._opening.pop(channel, None)
+
     async def _replay(self, line: Line, since: Position | None) -> Joined:
         if since is not None and (recalled := line.recall(since)) is not None and line.position is not None:
-            return Joined(line.position, recalled, recovered=True)
+            return Joined(line.position, recalled, recovered=True, reached=line.position.offset)
         replay = await self._streams.read(line.channel, NEWEST if since is None else since.offset)
         self._settle(line, replay)
         # An empty epoch means "whichever": a client that was never told one.
         recovered = since is not None and replay.complete and since.epoch in ("", replay.top.epoch)
-        publications = [wire.publication(event.body, event.offset) for event in replay.events] if recovered else []
-        return Joined(replay.top, publications, recovered)
+        if not recovered:
+            return Joined(replay.top, [], recovered=False, reached=replay.top.offset)
+        reached = replay.events[-1].offset if replay.more else replay.top.offset
+        publications = [Publication(event.body, event.offset) for event in replay.events]
+        return Joined(replay.top, publications, recovered=True, reached=reached, more=replay.more)
 
     def _settle(self, line: Line, replay: Replay) -> None:
-        line.settle(replay)
         for event in replay.events:
             self._see(event)
+        line.settle(replay)
 
     def _see(self, event: Numbered) -> None:
         watcher = self._watchers.get(event.type)
@@ -192,12 +255,20 @@ class Hub:
                 late = now - datetime.fromisoformat(from_json(event.body)["at"])
                 db.metrics.deliveries.labels("database").observe(max(0.0, late.total_seconds()))
 
-    def _drop_if_empty(self, channel: Channel) -> None:
-        line = self._lines.get(channel)
-        if line is not None and line.empty:
-            del self._lines[channel]
-            self._opening.pop(channel, None)
-            self._own(self._link.unsubscribe(channel))
+    def _let_go(self, line: Line, *, linger: bool) -> None:
+        if not line.empty:
+            return
+        if linger:
+            loop = asyncio.get_running_loop()
+            loop.call_later(self._settings.linger_seconds, self._drop_if_empty, line)
+        else:
+            self._drop_if_empty(line)
+
+    def _drop_if_empty(self, line: Line) -> None:
+        if line.empty and self._lines.get(line.channel) is line:
+            del self._lines[line.channel]
+            self._opening.pop(line.channel, None)
+            self._own(self._link.unsubscribe(line.channel))
 
     def _own(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:
         task = asyncio.get_running_loop().create_task(coroutine)

@@ -13,34 +13,34 @@ from typing import Protocol
 
 from k2k.core.ids import Channel
 from k2k.infra.streams import Position, Replay
-from k2k.live import wire
+from k2k.live.wire import Publication, Push
 
 # Resuming clients mostly missed a handful of events; those cost no query.
 RECENT = 64
-# Frames held for a member whose replay is being read. Reading takes milliseconds: more is a stall.
+# Publications held for a member whose replay is being read. Reading takes milliseconds: more is a stall.
 MOST_HELD = 1000
 
 
 class Member(Protocol):
     """A session, as far as a line knows it."""
 
-    def offer(self, frame: bytes) -> None:
-        """Queue a frame for sending; never blocks."""
+    def offer(self, push: Push) -> None:
+        """Queue a push for sending; never blocks."""
 
-    def lose(self) -> None:
-        """Its place in the stream cannot be continued: it must reconnect and fetch its state."""
+    def lose(self, channel: Channel) -> None:
+        """Its place in the stream cannot be continued: it must subscribe again and fetch its state."""
 
 
-@dataclass
+@dataclass(slots=True)
 class _Joining:
     """A member between registering and being level with the line."""
 
-    held: list[tuple[int, bytes]] = field(default_factory=list)
-    position: int | None = None
+    held: list[tuple[int, Push]] = field(default_factory=list)
+    reached: int | None = None
     """The offset its replay ended with; None until the replay is answered."""
 
 
-@dataclass
+@dataclass(slots=True)
 class Line:
     """One channel. `position` is the newest publication handed on; None until the stream was first read."""
 
@@ -52,13 +52,16 @@ class Line:
     """The newest offset heard of; above the position, something is missing."""
     live: set[Member] = field(default_factory=set)
     joining: dict[Member, _Joining] = field(default_factory=dict)
-    early: dict[int, tuple[str, bytes, str]] = field(default_factory=dict)
+    silent: set[Member] | None = None
+    """Sessions that are told nothing here, but must be found: their sign-in may end."""
+    early: dict[int, tuple[str, Publication, str]] = field(default_factory=dict)
     """Publications that wait for those before them, by offset, each between its epoch and its type."""
-    recent: deque[tuple[int, bytes]] = field(default_factory=lambda: deque(maxlen=RECENT))
+    recent: deque[Publication] | None = None
+    """The newest publications, without a hole; made with the first."""
 
     @property
     def empty(self) -> bool:
-        return not self.live and not self.joining
+        return not self.live and not self.joining and not self.silent
 
     @property
     def gap(self) -> bool:
@@ -66,16 +69,35 @@ class Line:
         return self.position is not None and self.wanted > self.position.offset
 
     def members(self) -> Iterator[Member]:
+        """Whoever is here, each once."""
         yield from self.live
         yield from self.joining
+        if self.silent:
+            yield from (member for member in self.silent if member not in self.live and member not in self.joining)
 
     def register(self, member: Member) -> None:
-        """Hold back for this member whatever is handed on from now, until `admit`."""
+        """Hold back for this member whatever is handed on from now, until `admit`; what was held before is let go."""
         self.joining[member] = _Joining()
 
+    def watch(self, member: Member) -> None:
+        """Let this member be found here without being told anything."""
+        if self.silent is None:
+            self.silent = set()
+        self.silent.add(member)
+
     def remove(self, member: Member) -> None:
+        """The member no longer listens; one that is silent besides stays."""
         self.live.discard(member)
         self.joining.pop(member, None)
+
+    def unwatch(self, member: Member) -> None:
+        if self.silent:
+            self.silent.discard(member)
+
+    def whisper(self, push: Push) -> None:
+        """Hand on what is not numbered: heard now or never."""
+        for member in tuple(self.live):
+            member.offer(push)
 
     def hear(self, position: Position) -> None:
         """The stream is said to stand at `position`."""
@@ -83,7 +105,7 @@ class Line:
             self._renumbered()
         self.wanted = max(self.wanted, position.offset)
 
-    def arrive(self, position: Position, publication: bytes, type_: str = "") -> bool:
+    def arrive(self, position: Position, publication: Publication, type_: str = "") -> bool:
         """A publication that may be new, doubled, out of order, or from before the first read.
 
         Whether it was the next one, and so was handed on at once.
@@ -94,7 +116,7 @@ class Line:
             return False
         if position.offset <= self.position.offset:
             return False
-        self._hand_on(position.offset, publication, type_)
+        self._hand_on(publication, type_)
         self._hand_on_early()
         return True
 
@@ -107,7 +129,7 @@ class Line:
             self.position = top
         for event in replay.events:
             if event.offset == self.position.offset + 1:
-                self._hand_on(event.offset, wire.publication(event.body, event.offset), event.type)
+                self._hand_on(Publication(event.body, event.offset), event.type)
         self.wanted = max(self.wanted, top.offset)
         self._hand_on_early()
 
@@ -115,69 +137,74 @@ class Line:
         """What is missing is no longer stored: everybody who waited for it has lost their place."""
         if self.position is not None and top.offset <= self.position.offset:
             return
-        for member in self.live:
-            member.lose()
+        lost = list(self.live)
         for member, joining in self.joining.items():
             # Its replay may have been read before what is now missing; only one that reaches beyond is safe.
-            if joining.position is None or joining.position < top.offset:
-                member.lose()
+            if joining.reached is None or joining.reached < top.offset:
+                lost.append(member)
         self.position, self.wanted = top, max(self.wanted, top.offset)
-        self.recent.clear()
+        self.recent = None
+        self._lose(lost)
         self._hand_on_early()
 
-    def recall(self, since: Position) -> list[bytes] | None:
+    def recall(self, since: Position) -> list[Publication] | None:
         """The publications after `since` from memory; None where memory does not reach."""
         if self.position is None or since.epoch != self.position.epoch or since.offset > self.position.offset:
             return None
         missed = self.position.offset - since.offset
-        if missed > len(self.recent):
+        recent = self.recent or ()
+        if missed > len(recent):
             return None
-        return [publication for _, publication in self.recent][len(self.recent) - missed :]
+        return list(recent)[len(recent) - missed :]
 
-    def admit(self, member: Member, position: int) -> None:
-        """The member has its replay up to `position`: give it what was held back beyond, then let it go live."""
+    def admit(self, member: Member, reached: int) -> None:
+        """The member has its replay up to `reached`: give it what was held back beyond, then let it go live."""
         joining = self.joining.get(member)
         if joining is None:
             return
-        beyond = [(offset, frame) for offset, frame in joining.held if offset > position]
+        beyond = [(offset, push) for offset, push in joining.held if offset > reached]
         joining.held.clear()
-        if (
-            self.position is not None
-            and self.position.offset > position
-            and (not beyond or beyond[0][0] != position + 1)
-        ):
+        if self.position is not None and self.position.offset > reached and (not beyond or beyond[0][0] != reached + 1):
             # Another member's later read began the line further on: what lies between was never handed on.
-            member.lose()
+            self._lose([member])
             return
-        for _, frame in beyond:
-            member.offer(frame)
-        joining.position = position
+        for _, push in beyond:
+            member.offer(push)
+        joining.reached = reached
         self._level(member, joining)
+
+    def admit_unnumbered(self, member: Member) -> None:
+        """Let a member go live in a channel without history."""
+        if self.joining.pop(member, None) is not None:
+            self.live.add(member)
 
     def _level(self, member: Member, joining: _Joining) -> None:
         """A member ahead of the line (it came from another process) waits until the line has caught up."""
-        if self.position is not None and joining.position is not None and joining.position <= self.position.offset:
+        if self.position is not None and joining.reached is not None and joining.reached <= self.position.offset:
             del self.joining[member]
             self.live.add(member)
 
-    def _hand_on(self, offset: int, publication: bytes, type_: str) -> None:
+    def _hand_on(self, publication: Publication, type_: str) -> None:
         assert self.position is not None  # noqa: S101 - callers looked
+        offset = publication.offset
         self.position = Position(self.position.epoch, offset)
         if type_ in self.fleeting:
-            self.recent.clear()
+            self.recent = None
         else:
-            self.recent.append((offset, publication))
-        frame = wire.push(self.channel, publication)
+            if self.recent is None:
+                self.recent = deque(maxlen=RECENT)
+            self.recent.append(publication)
+        push = Push(self.channel, publication)
         for member in self.live:
-            member.offer(frame)
+            member.offer(push)
         for member, joining in tuple(self.joining.items()):
-            if joining.position is None:
-                joining.held.append((offset, frame))
+            if joining.reached is None:
+                joining.held.append((offset, push))
                 if len(joining.held) > MOST_HELD:
-                    member.lose()
+                    self._lose([member])
             else:
-                if offset > joining.position:
-                    member.offer(frame)
+                if offset > joining.reached:
+                    member.offer(push)
                 self._level(member, joining)
 
     def _hand_on_early(self) -> None:
@@ -188,14 +215,20 @@ class Line:
         # What came before the first read may be of a numbering that has ended since.
         self.early = {offset: kept for offset, kept in self.early.items() if kept[0] == epoch}
         while (offset := self.position.offset + 1) in self.early:
-            self._hand_on(offset, *self.early.pop(offset)[1:])
+            self._hand_on(*self.early.pop(offset)[1:])
         for offset in [offset for offset in self.early if offset <= self.position.offset]:
             del self.early[offset]
 
     def _renumbered(self) -> None:
         """The stream began anew (a restored database): offsets of before mean nothing now."""
-        for member in self.members():
-            member.lose()
         self.position, self.wanted = None, 0
         self.early.clear()
-        self.recent.clear()
+        self.recent = None
+        self._lose([*self.live, *self.joining])
+
+    def _lose(self, members: list[Member]) -> None:
+        """These members' places are lost: they leave before they are told, for they may come back at once."""
+        for member in members:
+            self.remove(member)
+        for member in members:
+            member.lose(self.channel)

@@ -1,62 +1,150 @@
-"""One socket's state: who it speaks for, where it listens, which of its rpcs are running, and when it must be gone."""
+"""One socket's state: who it speaks for, what it follows, which of its calls are running, and when it must be gone."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import Protocol, assert_never
+from collections.abc import Coroutine, Iterator
+from math import inf
+from typing import Any, Protocol, assert_never
 from uuid import uuid4
 
+from pydantic_core import to_json
+
 from k2k.core.errors import DomainError, Unauthenticated
-from k2k.core.ids import user_channel
+from k2k.core.ids import Channel, UserId, user_channel
+from k2k.infra.ephemeral import Place
 from k2k.live import wire
-from k2k.live.command import Commands
+from k2k.live.command import VERSION, Commands, ConnectWish
+from k2k.live.following import Following, subscription
+from k2k.live.hub import Joined
+from k2k.live.presence import occupant
+from k2k.live.wire import Command, Push, Refused
 from k2k.ops.authenticator import Principal
+from k2k.ops.channels import Address, Kind, Presence
 
 
 class Outlet(Protocol):
     """The sending side of a socket."""
 
-    def offer(self, frame: bytes) -> None: ...
+    def offer(self, message: bytes) -> None: ...
 
     def cut(self, close: wire.Close) -> None: ...
 
+    async def drained(self) -> None: ...
+
 
 class Session:
-    """Runs a socket's commands: connect and refresh strictly in order, rpcs started in order and then side by side.
+    """Runs a socket's commands: connect, subscribe and refresh strictly in order, calls side by side once started.
 
-    An rpc that was started is finished even if the socket goes away: what it wrote may have been committed.
+    A call that was started is finished even if the socket goes away: what it wrote may have been committed.
     """
 
-    def __init__(self, outlet: Outlet, commands: Commands, address: str) -> None:
+    __slots__ = (
+        "__weakref__",
+        "_address",
+        "_calls",
+        "_client",
+        "_codec",
+        "_commands",
+        "_connected",
+        "_deadline",
+        "_device",
+        "_following",
+        "_freed",
+        "_hoped_for",
+        "_outlet",
+        "_paid_until",
+        "_personal",
+        "_ping_at",
+        "_place",
+        "_pong_by",
+        "device_kind",
+        "principal",
+    )
+
+    def __init__(self, outlet: Outlet, codec: wire.Codec, commands: Commands, address: str) -> None:
+        now = asyncio.get_running_loop().time()
         self._outlet = outlet
+        self._codec = codec
         self._commands = commands
         self._address = address
         self._client = str(uuid4())
         self._device = ""
-        self._rpcs: set[asyncio.Task[None]] = set()
-        self._room = asyncio.Semaphore(commands.settings.rpc_at_once)
-        self._timers: dict[str, asyncio.TimerHandle] = {}
+        self._calls: set[asyncio.Task[None]] | None = None
+        self._freed: asyncio.Future[None] | None = None
+        self._following = Following(self, commands)
+        self._hoped_for: frozenset[str] = frozenset()
+        self._personal: Channel | None = None
+        self._connected = False
+        self._paid_until = 0.0
+        self._deadline = now + commands.settings.connect_seconds
+        self._ping_at = self._pong_by = inf
+        self._place = commands.wheel.at(self._deadline, self)
+        self.device_kind = "other"
         self.principal: Principal | None = None
-        self._arm("connect", commands.settings.connect_seconds, wire.NOT_CONNECTED)
 
-    def offer(self, frame: bytes) -> None:
-        """Queue a frame; a member of a line."""
-        self._outlet.offer(frame)
+    # What the hub and the people who revoke call
 
-    def lose(self) -> None:
-        """The SDK reconnects, is told that it could not be recovered, and the app fetches its state."""
-        self._outlet.cut(wire.INSUFFICIENT_STATE)
+    @property
+    def user_id(self) -> UserId | None:
+        return self.principal.id if self.principal is not None else None
+
+    @property
+    def info(self) -> wire.ClientInfo:
+        """How others see this socket."""
+        user = str(self.principal.id) if self.principal is not None else ""
+        return wire.ClientInfo(user, self._client, to_json({"device": self.device_kind}))
+
+    def offer(self, push: Push) -> None:
+        """Queue a push; a member of a line."""
+        self._outlet.offer(push.encoded(self._codec))
+
+    def lose(self, channel: Channel) -> None:
+        """The SDK comes back, is told that it could not be recovered, and the app fetches its state."""
+        self._following.lose(channel)
+
+    def lose_access(self, channel: Channel) -> None:
+        """The channel may no longer be followed."""
+        self._following.lose_access(channel)
+
+    def gain_access(self, channel: Channel) -> None:
+        """The channel may be followed from now on; if the app had wished to, it does."""
+        if channel in self._hoped_for and channel not in self._following:
+            self._start_call(self._grant(channel))
 
     def revoke(self) -> None:
         """The sign-in has ended: the socket is closed for good."""
         self._outlet.cut(wire.INVALID_TOKEN)
 
-    async def receive(self, frame: str) -> None:
-        """Run the commands of one text frame. Returns when the next frame may be read."""
+    def cut(self, close: wire.Close) -> None:
+        self._outlet.cut(close)
+
+    async def drained(self) -> None:
+        await self._outlet.drained()
+
+    def places(self) -> Iterator[Place]:
+        """Where this socket is present."""
+        if self._connected:
+            if self._personal is not None:
+                yield self._at_home(self._personal)
+            for channel, kind in self._following.present():
+                yield self._in(channel, kind)
+
+    def appear(self, channel: Channel, kind: Kind) -> None:
+        if kind.presence is not Presence.hidden:
+            self._commands.presence.enter(self._in(channel, kind), lambda _: None)
+
+    def disappear(self, channel: Channel, kind: Kind) -> None:
+        if kind.presence is not Presence.hidden:
+            self._commands.presence.leave(self._in(channel, kind))
+
+    # What the socket calls
+
+    async def receive(self, frame: str | bytes) -> None:
+        """Run the commands of one frame. Returns when the next frame may be read."""
         try:
-            commands = wire.decode(frame)
+            commands = self._codec.decode(frame)
         except wire.BadFrame:
             self._outlet.cut(wire.BAD_REQUEST)
             return
@@ -65,126 +153,272 @@ class Session:
                 return
 
     async def close(self) -> None:
-        """The socket is gone. Waits for its rpcs, each of which ends by the database's deadline."""
-        for timer in self._timers.values():
-            timer.cancel()
-        if self.principal is not None:
-            self._commands.hub.leave(self, user_channel(self.principal.id))
-        await asyncio.gather(*self._rpcs, return_exceptions=True)
+        """The socket is gone. Waits for its calls, each of which ends by the database's deadline."""
+        self._commands.wheel.forget(self._place, self)
+        if self._personal is not None:
+            if self._connected:
+                self._commands.presence.leave(self._at_home(self._personal))
+            self._commands.hub.forget(self, self._personal)
+        self._following.leave_all()
+        self._connected = False
+        await asyncio.gather(*(self._calls or ()), return_exceptions=True)
 
-    async def _obey(self, command: wire.Command) -> bool:
+    def visit(self) -> None:
+        """The wheel has come round: ping, or end what is overdue."""
+        now = asyncio.get_running_loop().time()
+        if now >= self._deadline:
+            self._outlet.cut(wire.EXPIRED if self._connected else wire.NOT_CONNECTED)
+            return
+        if now >= self._pong_by:
+            # While its calls fill the room nothing is read, so the pong may be waiting for us to look.
+            if not self._crowded:
+                self._outlet.cut(wire.NO_PONG)
+                return
+            self._pong_by = now + self._commands.settings.pong_seconds
+        if now >= self._ping_at:
+            self._outlet.offer(self._codec.ping)
+            self._pong_by = min(self._pong_by, now + self._commands.settings.pong_seconds)
+            self._ping_at = now + self._commands.settings.ping_seconds
+        self._plan_visit()
+
+    # Commands
+
+    async def _obey(self, command: Command) -> bool:
         """Run one command; false if the rest of the frame must not be looked at."""
-        if isinstance(command.body, wire.Connect) == (self.principal is not None):
+        if isinstance(command.body, wire.Connect) == self._connected:
             self._outlet.cut(wire.BAD_REQUEST)
             return False
-        match command.body:
-            case wire.Connect():
-                return await self._connect(command, command.body)
-            case wire.Rpc():
-                await self._start_rpc(command)
-            case wire.Refresh():
-                return await self._refresh(command, command.body)
-            case wire.Pong():
-                self._disarm("pong")
-            case wire.Send():
-                pass
-            case body:
-                self.offer(self._refusal(command, body))
+        if not self._pay():
+            return self._refuse_for_haste(command)
+        if isinstance(command.body, wire.Connect):
+            return await self._connect(command, command.body)
+        try:
+            await self._run(command, command.body)
+        except (Refused, DomainError) as error:
+            self._refuse(command, _refusal(error))
         return True
 
-    def _refusal(
-        self, command: wire.Command, body: wire.Subscribe | wire.Publish | wire.Unsubscribe | wire.Unserved
-    ) -> bytes:
-        """The answer to what there is no channel for: the personal one is granted on connect, to nobody else."""
+    async def _run(self, command: Command, body: wire.Body) -> None:
         match body:
-            case wire.Subscribe(channel=channel):
-                granted = self.principal is not None and channel == user_channel(self.principal.id)
-                code, message = (105, "already subscribed") if granted else (103, "permission denied")
-                return wire.error_reply(command, code, message)
-            case wire.Publish():
-                return wire.error_reply(command, 103, "permission denied")
+            case wire.Rpc() | wire.Presence() | wire.PresenceStats() | wire.History():
+                await self._call(command)
+            case wire.Subscribe():
+                await self._subscribe(command, body)
+            case wire.Refresh():
+                await self._refresh(command, body)
+            case wire.SubRefresh():
+                await self._sub_refresh(command, body.channel)
             case wire.Unsubscribe():
-                return wire.reply(command)
-            case wire.Unserved():
-                return wire.error_reply(command, 108, "not available")
+                self._following.unsubscribe(Channel(body.channel))
+                self._reply(command, wire.Done())
+            case wire.Publish():
+                self._commands.publish(self._following.kind(body.channel), body, self.info)
+                self._reply(command, wire.Done())
+            case wire.Pong():
+                self._pong_by = inf
+                self._plan_visit()
+            case wire.Ping() | wire.Connect():
+                raise Refused(wire.NOT_AVAILABLE)
+            case wire.Send():
+                pass
             case _:
                 assert_never(body)
 
-    async def _connect(self, command: wire.Command, wish: wire.Connect) -> bool:
+    async def _connect(self, command: Command, wish: wire.Connect) -> bool:
         try:
-            principal = await self._commands.authenticate(wish.token)
-            self.principal = principal
-            joined = await self._commands.join_personal(self, principal, wish)
-        except DomainError as error:
+            asked = ConnectWish.of(wish)
+            self.principal = await self._commands.authenticate(wish.token)
+            self._device = " ".join(part for part in (wish.name, wish.version) if part)
+            self.device_kind = asked.device
+            joined = await self._enter(wish, asked)
+        except (Refused, DomainError) as error:
             # The SDK may have sent subscribes behind this: answering them would end it for good.
             self.principal = None
-            self.offer(wire.protocol_error(command, error))
+            self._refuse(command, _refusal(error))
             self._outlet.cut(wire.CLOSED)
             return False
-        self._disarm("connect")
-        self._device = " ".join(part for part in (wish.name, wish.version) if part)
-        self.offer(self._commands.connected(command, self._client, principal, joined))
-        self._commands.hub.admit(self, user_channel(principal.id), joined.position)
-        self._expect_expiry(principal)
-        ping = self._commands.settings.ping_seconds
-        self._after("ping", random.uniform(ping / 2, ping), self._ping)  # noqa: S311 - only spreads the load
+        self._welcome(command, wish, joined)
         return True
 
-    async def _refresh(self, command: wire.Command, wish: wire.Refresh) -> bool:
-        assert self.principal is not None  # noqa: S101 - _obey looked
+    async def _enter(self, wish: wire.Connect, asked: ConnectWish) -> dict[Channel, Joined | None]:
+        """Join what the server grants on connect. Raises Refused or a domain error."""
+        principal = self.principal
+        if principal is None:
+            return {}
+        self._personal = personal = user_channel(principal.id)
+        self._hoped_for = frozenset(asked.follow)
+        # Even an app that follows its personal channel by itself must be found there when its sign-in ends.
+        await self._commands.hub.watch_over(self, personal)
+        joined: dict[Channel, Joined | None] = {}
+        wanted = [personal, *asked.follow] if asked.personal == "server" else list(asked.follow)
+        for channel in wanted:
+            address = self._commands.channels.find(channel)
+            if address is not None and channel not in joined:
+                try:
+                    joined[address.channel] = await self._following.join(
+                        address, wish.subs.get(channel, wire.Recover()), granted=True
+                    )
+                except Refused as refused:
+                    if channel == personal or refused.refusal is not wire.PERMISSION_DENIED:
+                        raise
+        # Asked again now that we listen: a revocation before would never be heard.
+        await self._commands.recheck(principal)
+        return joined
+
+    def _welcome(self, command: Command, wish: wire.Connect, joined: dict[Channel, Joined | None]) -> None:
+        self._connected = True
+        settings, now = self._commands.settings, asyncio.get_running_loop().time()
+        subs = {channel: subscription(wish.subs.get(channel, wire.Recover()), one) for channel, one in joined.items()}
+        ttl = self._commands.ttl(self.principal) if self.principal is not None else None
+        ping = max(1, round(settings.ping_seconds))
+        self._reply(command, wire.Connected(self._client, VERSION, ttl, ping, subs))
+        for channel, one in joined.items():
+            self._following.admit(channel, one)
+        if self._personal is not None:
+            self._commands.presence.enter(self._at_home(self._personal), self._crowd)
+        self._ping_at = now + random.uniform(settings.ping_seconds / 2, settings.ping_seconds)  # noqa: S311 - only spreads the load
+        self._expect_expiry()
+
+    async def _subscribe(self, command: Command, wish: wire.Subscribe) -> None:
+        address = self._commands.channels.find(wish.channel)
+        if address is None:
+            raise Refused(wire.UNKNOWN_CHANNEL)
+        joined = await self._following.join(address, wish)
+        if joined is not None and wish.recover and not joined.recovered and wish.flag & wire.REJECT_UNRECOVERED:
+            self._following.unsubscribe(address.channel)
+            raise Refused(wire.UNRECOVERABLE)
+        self._reply(command, subscription(wish, joined))
+        self._following.admit(address.channel, joined)
+
+    async def _grant(self, channel: Channel) -> None:
+        """Subscribe the client to what it may follow now."""
+        address = self._commands.channels.find(channel)
+        if address is None:
+            return
         try:
-            principal = await self._commands.authenticate(wish.token)
-            if principal.id != self.principal.id:
-                raise Unauthenticated("The token speaks for somebody else")
-            self.principal = principal
-            await self._commands.recheck(principal)
-        except DomainError as error:
-            self.offer(wire.protocol_error(command, error))
-            return True
-        self._expect_expiry(principal)
-        self.offer(self._commands.refreshed(command, self._client, principal))
+            joined = await self._following.join(address, wire.Recover(), granted=True)
+        except (Refused, DomainError):
+            return  # the permission is gone again, or the next connect will grant it
+        self.offer(Push(channel, wire.Granted(subscription(wire.Recover(), joined))))
+        self._following.admit(channel, joined)
+
+    async def _refresh(self, command: Command, wish: wire.Refresh) -> None:
+        principal = await self._commands.authenticate(wish.token)
+        if principal is None or self.principal is None or principal.id != self.principal.id:
+            raise Unauthenticated("The token speaks for somebody else")
+        self.principal = principal
+        await self._commands.recheck(principal)
+        self._expect_expiry()
+        self._reply(command, wire.Refreshed(self._client, VERSION, self._commands.ttl(principal)))
+
+    async def _sub_refresh(self, command: Command, channel: str) -> None:
+        """Subscriptions end with their permission, not with a token; who asks is asked about."""
+        self._following.kind(channel)
+        address = self._commands.channels.find(channel)
+        assert address is not None  # noqa: S101 - it is followed
+        await self._check_again(address)
+        self._reply(command, wire.Done())
+
+    async def _check_again(self, address: Address) -> None:
+        try:
+            await self._commands.check_access(address, self.principal)
+        except Refused:
+            self._following.lose_access(address.channel)
+            raise
+
+    async def _call(self, command: Command) -> None:
+        """Start a call, once fewer than the allowed number run; until then nothing more is read."""
+        while self._crowded:
+            self._freed = asyncio.get_running_loop().create_future()
+            await self._freed
+        self._start_call(self._answer(command))
+
+    async def _answer(self, command: Command) -> None:
+        body = command.body
+        try:
+            if isinstance(body, wire.Rpc):
+                called = await self._commands.call(body, self.principal, self._device, self._address)
+                if isinstance(called, wire.Refusal):
+                    self._refuse(command, called)
+                else:
+                    self._reply(command, called)
+            else:
+                assert isinstance(body, wire.Presence | wire.PresenceStats | wire.History)  # noqa: S101 - as _obey says
+                self._reply(command, await self._commands.look(body, self._following.kind(body.channel)))
+        except (Refused, DomainError) as error:
+            self._refuse(command, _refusal(error))
+
+    def _start_call(self, call: Coroutine[Any, Any, None]) -> None:
+        if self._calls is None:
+            self._calls = set()
+        task = asyncio.get_running_loop().create_task(call)
+        self._calls.add(task)
+        task.add_done_callback(self._end_call)
+
+    def _end_call(self, task: asyncio.Task[None]) -> None:
+        assert self._calls is not None  # noqa: S101 - it was among them
+        self._calls.discard(task)
+        if not task.cancelled() and (fault := task.exception()) is not None:
+            self._outlet.cut(wire.SERVER_ERROR)
+            self._commands.unforeseen(fault)
+        if self._freed is not None and not self._freed.done():
+            self._freed.set_result(None)
+
+    @property
+    def _crowded(self) -> bool:
+        return self._calls is not None and len(self._calls) >= self._commands.settings.rpc_at_once
+
+    # Limits and time
+
+    def _pay(self) -> bool:
+        """Whether one more command is within the rate (GCRA, by the loop's clock)."""
+        settings, now = self._commands.settings, asyncio.get_running_loop().time()
+        self._paid_until = max(self._paid_until, now) + 1 / settings.commands_per_second
+        return self._paid_until - now <= settings.commands_at_once / settings.commands_per_second
+
+    def _refuse_for_haste(self, command: Command) -> bool:
+        """Error 111 first; what goes on as if nothing had been said is abuse."""
+        settings, now = self._commands.settings, asyncio.get_running_loop().time()
+        # Refused commands are owed as well: twice the allowance on top of it, and the socket goes.
+        if self._paid_until - now > 3 * settings.commands_at_once / settings.commands_per_second:
+            self._outlet.cut(wire.TOO_MANY_COMMANDS)
+            return False
+        if command.id:
+            self._refuse(command, wire.TOO_MANY_REQUESTS)
         return True
 
-    async def _start_rpc(self, command: wire.Command) -> None:
-        """Start the rpc, once fewer than the allowed number run; until then nothing more is read."""
-        await self._room.acquire()
-        task = asyncio.get_running_loop().create_task(self._rpc(command))
-        self._rpcs.add(task)
-        task.add_done_callback(self._rpcs.discard)
+    def _crowd(self, others: int) -> None:
+        """So many other sockets of this person are open, over all processes."""
+        if others >= self._commands.settings.sockets_per_user:
+            self._outlet.cut(wire.CONNECTION_LIMIT)
 
-    async def _rpc(self, command: wire.Command) -> None:
-        try:
-            assert self.principal is not None  # noqa: S101 - _obey looked
-            self.offer(await self._commands.call(command, self.principal, self._device, self._address))
-        finally:
-            self._room.release()
+    def _expect_expiry(self) -> None:
+        self._deadline = inf
+        if self.principal is not None:
+            left = self.principal.expires_at - self._commands.services.db.clock.now()
+            grace = self._commands.settings.expiry_grace_seconds
+            self._deadline = asyncio.get_running_loop().time() + left.total_seconds() + grace
+        self._plan_visit()
 
-    def _expect_expiry(self, principal: Principal) -> None:
-        left = principal.expires_at - self._commands.services.db.clock.now()
-        self._arm("expiry", left.total_seconds() + self._commands.settings.expiry_grace_seconds, wire.EXPIRED)
+    def _plan_visit(self) -> None:
+        self._commands.wheel.forget(self._place, self)
+        self._place = self._commands.wheel.at(min(self._deadline, self._ping_at, self._pong_by), self)
 
-    def _ping(self) -> None:
-        settings = self._commands.settings
-        self.offer(wire.PING)
-        self._after("pong", settings.pong_seconds, self._miss_pong)
-        self._after("ping", settings.ping_seconds, self._ping)
+    # Answers
 
-    def _miss_pong(self) -> None:
-        """No pong in time. While its rpcs fill the room nothing is read, so it may be waiting for us to look."""
-        if self._room.locked():
-            self._after("pong", self._commands.settings.pong_seconds, self._miss_pong)
-        else:
-            self._outlet.cut(wire.NO_PONG)
+    def _reply(self, command: Command, result: wire.Result) -> None:
+        self._outlet.offer(self._codec.reply(command, result))
 
-    def _arm(self, name: str, seconds: float, close: wire.Close) -> None:
-        """Cut the socket with `close` unless disarmed within `seconds`."""
-        self._after(name, seconds, lambda: self._outlet.cut(close))
+    def _refuse(self, command: Command, refusal: wire.Refusal) -> None:
+        self._outlet.offer(self._codec.refuse(command, refusal))
 
-    def _after(self, name: str, seconds: float, action: Callable[[], None]) -> None:
-        self._disarm(name)
-        self._timers[name] = asyncio.get_running_loop().call_later(seconds, action)
+    def _at_home(self, personal: Channel) -> Place:
+        """Being online is being present in one's own channel."""
+        return Place(personal, occupant(self.info), told=False)
 
-    def _disarm(self, name: str) -> None:
-        timer = self._timers.pop(name, None)
-        if timer is not None:
-            timer.cancel()
+    def _in(self, channel: Channel, kind: Kind) -> Place:
+        return Place(channel, occupant(self.info), told=kind.presence is Presence.people)
+
+
+def _refusal(error: Refused | DomainError) -> wire.Refusal:
+    return error.refusal if isinstance(error, Refused) else wire.refusal(error)

@@ -1,115 +1,191 @@
-"""One websocket: the upgrade, reading frames, a bounded queue with one writer, and closing.
+"""One websocket: the upgrade, reading frames, a bounded queue, and closing.
 
-A client that does not read cannot hold anybody up: what waits for it is bounded, and when that is full the connection
-is aborted. It comes back and resumes from its position without loss.
+What is offered to sockets in one turn of the event loop is written at its end, one write a socket. A client that does
+not read cannot hold anybody up: what waits for it is bounded, and when that is full the connection is aborted. It
+comes back and resumes from its position without loss.
 """
 
 from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 
 import structlog
 from aiohttp import WSMsgType, web
-from aiohttp.client_exceptions import ClientConnectionResetError
 
 from k2k.core.errors import Denied
 from k2k.core.settings import LiveSettings
+from k2k.infra.ephemeral import Place
 from k2k.infra.metrics import Metrics
 from k2k.live import wire
+from k2k.live.codec import JsonCodec
 from k2k.live.command import Commands
+from k2k.live.frame import Framing
+from k2k.live.protobuf import ProtobufCodec
 from k2k.live.session import Session
 
 log = structlog.get_logger()
 
 PATH = "/connection/websocket"
+PROTOBUF = "centrifuge-protobuf"
 # How long a closing handshake may take before the connection is dropped.
 CLOSE_SECONDS = 2.0
-GONE = (ClientConnectionResetError, ConnectionError)
+# A transport that holds more than this is not being read: the rest waits here, where it is counted.
+UNTAKEN_BYTES = 64 * 1024
+# How soon a client that was not reading is looked at again.
+LOOK_SECONDS = 0.02
+
+
+class Flusher:
+    """Writes out what was offered to sockets, once in a turn of the event loop."""
+
+    def __init__(self) -> None:
+        self._due: list[Socket] = []
+        self._clogged: set[Socket] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def wake(self, socket: Socket) -> None:
+        """The socket has something to write."""
+        if not self._due:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._due.append(socket)
+
+    def come_back(self, socket: Socket) -> None:
+        """The socket's client does not read just now."""
+        self._clogged.add(socket)
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
+
+    def _flush(self) -> None:
+        due, self._due = self._due, []
+        for socket in due:
+            socket.flush()
+
+    def _look(self) -> None:
+        self._timer = None
+        clogged, self._clogged = self._clogged, set()
+        for socket in clogged:
+            socket.flush()
 
 
 class Socket:
-    """The sending side: everything goes through one queue and one writer, in order.
+    """The sending side: everything goes through one queue, in order, and is never waited for."""
 
-    The writer is a task that exists only while something waits; what is queued together is sent together.
-    """
+    __slots__ = (
+        "__weakref__",
+        "_close",
+        "_closing",
+        "_codec",
+        "_drained",
+        "_flusher",
+        "_framing",
+        "_metrics",
+        "_queue",
+        "_response",
+        "_settings",
+        "_size",
+        "_transport",
+        "_waiting_since",
+        "session",
+    )
 
     def __init__(
         self,
         response: web.WebSocketResponse,
         transport: asyncio.WriteTransport,
-        settings: LiveSettings,
-        metrics: Metrics,
+        codec: wire.Codec,
+        framing: Framing,
+        door: SocketDoor,
     ) -> None:
-        self._metrics = metrics
-        self._waiting_since = 0.0
         self._response = response
         self._transport = transport
-        self._settings = settings
-        self._queue: list[bytes] = []
+        self._codec = codec
+        self._framing = framing
+        self._flusher = door.flusher
+        self._metrics = door.metrics
+        self._settings = door.settings
+        self._queue: list[bytes] | None = None
         self._size = 0
-        self._sending = False
-        self._writer: asyncio.Task[None] | None = None
+        self._waiting_since = 0.0
         self._close: wire.Close | None = None
+        self._closing: asyncio.Task[None] | None = None
+        self._drained: asyncio.Future[None] | None = None
+        self.session: Session | None = None
 
-    def offer(self, frame: bytes) -> None:
-        """Queue a frame. A client that still has not taken what was sent before may only leave so much waiting."""
+    def offer(self, message: bytes) -> None:
+        """Queue a message."""
         if self._close is not None:
             return
-        if not self._queue:
+        if self._queue is None:
+            self._queue = []
             self._waiting_since = time.perf_counter()
-        self._queue.append(frame)
-        self._size += len(frame)
-        full = len(self._queue) > self._settings.queue_messages or self._size > self._settings.queue_kib * 1024
-        if full and self._sending:
+            self._flusher.wake(self)
+        self._queue.append(message)
+        self._size += len(message)
+
+    def flush(self) -> None:
+        """Write what is queued. A client that has not taken what was written before may only leave so much waiting."""
+        queue = self._queue
+        if queue is None:
+            return
+        if self._transport.is_closing():
+            self._queue, self._size = None, 0
+            self._tell_drained()
+        elif (untaken := self._transport.get_write_buffer_size()) <= UNTAKEN_BYTES:
+            self._queue, self._size = None, 0
+            self._transport.write(self._framing.framed(self._codec, queue))
+            self._metrics.socket_waits.observe(time.perf_counter() - self._waiting_since)
+            self._tell_drained()
+        elif len(queue) > self._settings.queue_messages or untaken + self._size > self._settings.queue_kib * 1024:
             self._note_cut(wire.SLOW)
-            self._queue.clear()
+            self._queue, self._size = None, 0
             self._transport.abort()
+            self._tell_drained()
         else:
-            self._wake()
+            self._flusher.come_back(self)
 
     def cut(self, close: wire.Close) -> None:
         """Send what is queued, then close; drop the connection if that takes too long. The first reason counts."""
-        if self._close is None:
-            self._note_cut(close)
-            asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
-            self._wake()
+        if self._close is not None:
+            return
+        if close not in (wire.CLOSED, wire.BAD_REQUEST):
+            self.offer(self._codec.push("", close))
+        self._note_cut(close)
+        loop = asyncio.get_running_loop()
+        loop.call_later(CLOSE_SECONDS, self._transport.abort)
+        self._closing = loop.create_task(self._finish(close))
+
+    async def drained(self) -> None:
+        """Wait until the client has taken what was offered, but for what its connection holds."""
+        while self._queue is not None:
+            if self._drained is None:
+                self._drained = asyncio.get_running_loop().create_future()
+            await asyncio.shield(self._drained)
 
     @property
     def queued(self) -> int:
-        """Frames that wait to be sent."""
-        return len(self._queue)
+        """Messages that wait to be sent."""
+        return len(self._queue) if self._queue is not None else 0
+
+    async def finish(self) -> None:
+        """Wait until a close that has begun is through."""
+        if self._closing is not None:
+            await asyncio.gather(self._closing, return_exceptions=True)
+
+    async def _finish(self, close: wire.Close) -> None:
+        await self.drained()
+        if not self._transport.is_closing():
+            await self._response.close(code=close.code, message=close.reason.encode())
+
+    def _tell_drained(self) -> None:
+        if self._drained is not None:
+            self._drained.set_result(None)
+            self._drained = None
 
     def _note_cut(self, close: wire.Close) -> None:
         self._close = close
         self._metrics.cuts.labels(close.code).inc()
-
-    async def finish(self) -> None:
-        """Wait until the writer is done."""
-        if self._writer is not None:
-            await asyncio.gather(self._writer, return_exceptions=True)
-
-    def _wake(self) -> None:
-        if self._writer is None:
-            self._writer = asyncio.get_running_loop().create_task(self._write())
-
-    async def _write(self) -> None:
-        try:
-            while self._queue:
-                frames, self._queue, self._size = self._queue, [], 0
-                since = self._waiting_since
-                self._sending = True  # it waits here while the client does not read
-                await self._response.send_frame(wire.joined(frames), WSMsgType.TEXT)
-                self._sending = False
-                self._metrics.socket_waits.observe(time.perf_counter() - since)
-            if self._close is not None and self._close is not wire.SLOW:
-                await self._response.close(code=self._close.code, message=self._close.reason.encode())
-        except GONE:
-            self._close = self._close or wire.CLOSED
-            self._queue.clear()
-        finally:
-            self._writer = None
 
 
 class SocketDoor:
@@ -117,10 +193,14 @@ class SocketDoor:
 
     def __init__(self, commands: Commands, origins: Iterable[str]) -> None:
         self._commands = commands
-        self._metrics = commands.services.db.metrics
         self._origins = frozenset(origins)
         self._sockets: set[Socket] = set()
         self._stopping = False
+        self._codecs = (JsonCodec(), ProtobufCodec())
+        self.flusher = Flusher()
+        self.metrics: Metrics = commands.services.db.metrics
+        self.settings: LiveSettings = commands.settings
+        commands.presence.ours = self._places
 
     def bind(self, app: web.Application) -> None:
         app.router.add_get(PATH, self.handle, allow_head=False)  # a handshake is a GET
@@ -132,16 +212,16 @@ class SocketDoor:
 
     @property
     def queued(self) -> int:
-        """Frames that wait to be sent, over all sockets."""
+        """Messages that wait to be sent, over all sockets."""
         return sum(socket.queued for socket in self._sockets)
 
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, then serve the socket until either side ends it."""
         self._check_origin(request)
-        settings = self._commands.settings
         response = web.WebSocketResponse(
-            compress=False,
-            max_msg_size=settings.frame_kib * 1024 + 1,  # aiohttp refuses from this size on
+            compress=self.settings.compression,
+            protocols=(PROTOBUF, "centrifuge-json"),
+            max_msg_size=self.settings.frame_kib * 1024 + 1,  # aiohttp refuses from this size on
             timeout=CLOSE_SECONDS,
             autoping=True,
         )
@@ -151,10 +231,11 @@ class SocketDoor:
         transport = request.transport
         if transport is None:  # gone already
             return response
-        socket = Socket(response, transport, settings, self._metrics)
-        session = Session(socket, self._commands, request.remote or "")
+        codec = self._codecs[response.ws_protocol == PROTOBUF]
+        socket = Socket(response, transport, codec, Framing.agreed(response), self)
+        session = socket.session = Session(socket, codec, self._commands, request.remote or "")
         self._sockets.add(socket)
-        self._metrics.sockets_opened.inc()
+        self.metrics.sockets_opened.inc()
         if self._stopping:
             socket.cut(wire.SHUTDOWN)
         try:
@@ -178,11 +259,16 @@ class SocketDoor:
 
     async def _read(self, response: web.WebSocketResponse, socket: Socket, session: Session) -> None:
         async for message in response:
-            if message.type is WSMsgType.TEXT:
+            if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
                 await session.receive(message.data)
             else:
                 socket.cut(wire.BAD_REQUEST)
                 return
+
+    def _places(self) -> Iterator[Place]:
+        for socket in self._sockets:
+            if socket.session is not None:
+                yield from socket.session.places()
 
     def _check_origin(self, request: web.Request) -> None:
         """Browsers always say where a page comes from; apps say nothing. A page of somebody else's is refused."""

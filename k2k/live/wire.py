@@ -1,18 +1,16 @@
-"""The Centrifuge client protocol v2 in its JSON form: text becomes a sealed command once, and results become bytes.
+"""The vocabulary of the Centrifuge client protocol v2: what clients wish, what they are answered, what they are pushed.
 
-Facts of the protocol: a text frame holds one or more JSON objects separated by newlines, in both directions. `{}` from
-the server is a ping, from the client a pong. A reply names the id of its command; a push has none. Every result
-object stands there even when it is empty. Nothing here knows sockets, sessions or the database.
+Sealed types without any encoding: `codec` and `protobuf` turn frames into these and these into frames. Nothing here
+knows sockets, sessions or the database.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
-from typing import Annotated, Any
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Any, Protocol
 
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
-from pydantic_core import to_json
+from pydantic import BaseModel, ConfigDict, Field
 
 from k2k.core.errors import (
     Conflict,
@@ -25,9 +23,14 @@ from k2k.core.errors import (
     Unauthenticated,
     Unavailable,
 )
-from k2k.ops.validation import MalformedJson, parse_json
+from k2k.core.ids import Channel
 
-PING = b"{}"
+
+class BadFrame(Exception):
+    """What came is not the protocol; the socket is closed with BAD_REQUEST."""
+
+
+# Why a socket is closed
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,12 +50,65 @@ INSUFFICIENT_STATE = Close(3010, "insufficient state")
 NO_PONG = Close(3012, "no pong")
 INVALID_TOKEN = Close(3500, "invalid token")
 BAD_REQUEST = Close(3501, "bad request")
+CONNECTION_LIMIT = Close(3504, "connection limit")
 # Centrifugo's own code for this, 3502, is final: a phone on a slow network would never come back.
 NOT_CONNECTED = Close(4401, "no connect command in time")
+TOO_MANY_COMMANDS = Close(4429, "too many commands")
 
 
-class BadFrame(Exception):
-    """What came is not the protocol; the socket is closed with BAD_REQUEST."""
+# Why a command is refused
+
+
+@dataclass(frozen=True, slots=True)
+class Refusal:
+    """An error reply. `temporary` has the SDK try again by itself."""
+
+    code: int
+    message: str
+    temporary: bool = False
+
+
+INTERNAL = Refusal(100, "internal server error", temporary=True)
+UNAUTHORIZED = Refusal(101, "unauthorized")
+UNKNOWN_CHANNEL = Refusal(102, "unknown channel")
+PERMISSION_DENIED = Refusal(103, "permission denied")
+METHOD_NOT_FOUND = Refusal(104, "method not found")
+ALREADY_SUBSCRIBED = Refusal(105, "already subscribed")
+LIMIT_EXCEEDED = Refusal(106, "limit exceeded")
+BAD_COMMAND = Refusal(107, "bad request")
+NOT_AVAILABLE = Refusal(108, "not available")
+TOKEN_EXPIRED = Refusal(109, "token expired")
+TOO_MANY_REQUESTS = Refusal(111, "too many requests", temporary=True)
+UNRECOVERABLE = Refusal(112, "unrecoverable position")
+
+# The first kind that fits counts, so the narrower stand above the wider.
+_REFUSALS: dict[type[DomainError], Refusal] = {
+    TokenExpired: TOKEN_EXPIRED,
+    Unauthenticated: UNAUTHORIZED,
+    Denied: PERMISSION_DENIED,
+    NotFound: UNKNOWN_CHANNEL,
+    Invalid: BAD_COMMAND,
+    Conflict: NOT_AVAILABLE,
+    Limited: TOO_MANY_REQUESTS,
+    Unavailable: INTERNAL,
+    DomainError: INTERNAL,
+}
+
+
+def refusal(error: DomainError) -> Refusal:
+    """How a protocol command (connect, subscribe, …) tells of a domain error, in the protocol's own codes."""
+    return next(refusal for kind, refusal in _REFUSALS.items() if isinstance(error, kind))
+
+
+class Refused(Exception):
+    """A command ends in this refusal."""
+
+    def __init__(self, refusal: Refusal) -> None:
+        super().__init__(refusal.message)
+        self.refusal = refusal
+
+
+# What clients wish
 
 
 class _Body(BaseModel):
@@ -61,19 +117,63 @@ class _Body(BaseModel):
     model_config = ConfigDict(frozen=True, strict=True, extra="ignore")
 
 
+Offset = Annotated[int, Field(ge=0, lt=2**63)]
+REJECT_UNRECOVERED = 2
+"""The bit of a subscribe's `flag` by which an app with getState wants error 112 instead of `recovered: false`."""
+
+
 class Recover(_Body):
     """Where a client left a stream."""
 
     recover: bool = False
     epoch: str = ""
-    offset: Annotated[int, Field(ge=0, lt=2**63)] = 0
+    offset: Offset = 0
 
 
 class Connect(_Body):
     token: str = ""
+    data: Any = None
     name: Annotated[str, Field(max_length=64)] = ""
     version: Annotated[str, Field(max_length=64)] = ""
     subs: dict[str, Recover] = {}
+
+
+class Subscribe(Recover):
+    channel: str
+    data: Any = None
+    join_leave: bool = False
+    flag: int = 0
+
+
+class Unsubscribe(_Body):
+    channel: str
+
+
+class Publish(_Body):
+    channel: str
+    data: Any = None
+
+
+class Presence(_Body):
+    channel: str
+
+
+class PresenceStats(_Body):
+    channel: str
+
+
+class Since(_Body):
+    epoch: str = ""
+    offset: Offset = 0
+
+
+class History(_Body):
+    """`limit` 0 asks for the position only, -1 for everything."""
+
+    channel: str
+    limit: Annotated[int, Field(ge=-1)] = 0
+    since: Since | None = None
+    reverse: bool = False
 
 
 class Rpc(_Body):
@@ -85,45 +185,54 @@ class Refresh(_Body):
     token: str = ""
 
 
-class Subscribe(_Body):
-    channel: str
+class SubRefresh(_Body):
+    channel: str = ""  # early Python SDKs leave it out
 
 
-class Publish(_Body):
-    channel: str
-
-
-class Unsubscribe(_Body):
-    channel: str
-
-
-class Unserved(_Body):
-    """A command of the protocol that this server has nothing to answer to."""
+class Ping(_Body):
+    """A ping of the client's own; the protocol has it and no SDK sends it."""
 
 
 class Send(_Body):
     """A message without an answer."""
+
+    data: Any = None
 
 
 class Pong(_Body):
     """The answer to our ping."""
 
 
-Body = Connect | Rpc | Refresh | Subscribe | Publish | Unsubscribe | Unserved | Send | Pong
+Body = (
+    Connect
+    | Subscribe
+    | Unsubscribe
+    | Publish
+    | Presence
+    | PresenceStats
+    | History
+    | Rpc
+    | Refresh
+    | SubRefresh
+    | Ping
+    | Send
+    | Pong
+)
 
-_KINDS: dict[str, type[_Body]] = {
+COMMANDS: Mapping[str, type[_Body]] = {
     "connect": Connect,
+    "subscribe": Subscribe,
+    "unsubscribe": Unsubscribe,
+    "publish": Publish,
+    "presence": Presence,
+    "presence_stats": PresenceStats,
+    "history": History,
     "rpc": Rpc,
     "refresh": Refresh,
-    "subscribe": Subscribe,
-    "publish": Publish,
-    "unsubscribe": Unsubscribe,
-    "presence": Unserved,
-    "presence_stats": Unserved,
-    "history": Unserved,
-    "sub_refresh": Unserved,
-    "ping": Unserved,
+    "sub_refresh": SubRefresh,
+    "ping": Ping,
 }
+"""The commands that have an id and are answered, by their name in the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,87 +244,156 @@ class Command:
     body: Body
 
 
-def decode(frame: str) -> list[Command]:
-    """The commands of one text frame, in order. Raises BadFrame."""
-    return [_command(line) for line in frame.split("\n") if line]
+# What they are answered and pushed
 
 
-def _command(line: str) -> Command:
-    try:
-        value = parse_json(line)
-    except MalformedJson as error:
-        raise BadFrame(error.detail) from None
-    if not isinstance(value, dict):
-        raise BadFrame("a command is an object")
-    if not value:
-        return Command(0, "pong", Pong())
-    if "send" in value:
-        return Command(0, "send", Send())
-    kinds = [kind for kind in value if kind in _KINDS]
-    id_ = value.get("id")
-    if len(kinds) != 1 or not isinstance(id_, int) or isinstance(id_, bool) or not 0 < id_ < 2**32:
-        raise BadFrame("a command has an id and one known name")
-    (kind,) = kinds
-    try:
-        # Absent fields and null mean the same in the protocol.
-        body = _KINDS[kind].model_validate({k: v for k, v in (value[kind] or {}).items() if v is not None})
-    except (ValidationError, AttributeError):
-        raise BadFrame(f"the fields of {kind} are not what they should be") from None
-    return Command(id_, kind, body)  # type: ignore[arg-type]
+@dataclass(frozen=True, slots=True)
+class ClientInfo:
+    """Who is behind a socket: the person ("" without a sign-in), the socket, and `conn_info` as JSON."""
+
+    user: str
+    client: str
+    conn_info: bytes = b""
 
 
-def reply(command: Command, result: bytes = b"{}") -> bytes:
-    """The answer to a command; `result` is JSON."""
-    return b'{"id":%d,"%s":%s}' % (command.id, command.kind.encode(), result)
+@dataclass(frozen=True, slots=True)
+class Publication:
+    """What is said in a channel: JSON, its offset (0 where nothing is numbered), and who said it if a client did."""
+
+    data: bytes
+    offset: int = 0
+    info: ClientInfo | None = None
 
 
-def error_reply(command: Command, code: int, message: str, *, temporary: bool = False) -> bytes:
-    """A refusal. `temporary` has the SDK try again by itself."""
-    error: dict[str, Any] = {"code": code, "message": message}
-    if temporary:
-        error["temporary"] = True
-    return to_json({"id": command.id, "error": error})
+@dataclass(frozen=True, slots=True)
+class Subscription:
+    """The state of a subscription, as connect and subscribe answer it. No epoch: the channel keeps no history."""
+
+    epoch: str = ""
+    offset: int = 0
+    was_recovering: bool = False
+    recovered: bool = False
+    publications: Sequence[Publication] = ()
 
 
-def protocol_error(command: Command, error: DomainError) -> bytes:
-    """The refusal of a protocol command (connect, refresh, …) in the protocol's own codes."""
-    code, message, temporary = next(row for kind, row in _CODES.items() if isinstance(error, kind))
-    return error_reply(command, code, message, temporary=temporary)
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """`ttl` are the seconds until the access token ends; None without one. `ping` are seconds between pings."""
+
+    client: str
+    version: str
+    ttl: int | None
+    ping: int
+    subs: Mapping[Channel, Subscription]
 
 
-# The first kind that fits counts, so the narrower stand above the wider.
-_CODES: dict[type[DomainError], tuple[int, str, bool]] = {
-    TokenExpired: (109, "token expired", False),
-    Unauthenticated: (101, "unauthorized", False),
-    Denied: (103, "permission denied", False),
-    NotFound: (102, "unknown channel", False),
-    Invalid: (107, "bad request", False),
-    Conflict: (108, "not available", False),
-    Limited: (111, "too many requests", True),
-    Unavailable: (100, "internal server error", True),
-    DomainError: (100, "internal server error", True),
-}
+@dataclass(frozen=True, slots=True)
+class Refreshed:
+    client: str
+    version: str
+    ttl: int
 
 
-def publication(body: bytes, offset: int) -> bytes:
-    """An event at its place, as it stands in a push and in a replay."""
-    return b'{"data":%s,"offset":%d}' % (body, offset)
+@dataclass(frozen=True, slots=True)
+class Present:
+    clients: Sequence[ClientInfo]
 
 
-def push(channel: str, published: bytes) -> bytes:
-    """A publication as it goes to a channel's subscribers."""
-    return b'{"push":{"channel":%s,"pub":%s}}' % (to_json(channel), published)
+@dataclass(frozen=True, slots=True)
+class Stats:
+    clients: int
+    users: int
 
 
-def subscription(epoch: str, offset: int, published: Iterable[bytes], *, asked: bool, recovered: bool) -> bytes:
-    """The state of a subscription in a connect or subscribe result. `asked`: the client wanted to resume."""
-    members = b'"recoverable":true,"positioned":true,"epoch":%s,"offset":%d' % (to_json(epoch), offset)
-    if asked:
-        members += b',"was_recovering":true,"recovered":%s' % (b"true" if recovered else b"false")
-        members += b',"publications":[%s]' % b",".join(published)
-    return b"{%s}" % members
+@dataclass(frozen=True, slots=True)
+class Past:
+    """A part of a stream, and where the stream stands."""
+
+    epoch: str
+    offset: int
+    publications: Sequence[Publication]
 
 
-def joined(frames: Iterable[bytes]) -> bytes:
-    """Several replies and pushes as one frame."""
-    return b"\n".join(frames)
+@dataclass(frozen=True, slots=True)
+class Called:
+    """The result of an rpc, as JSON."""
+
+    data: bytes
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A result without fields."""
+
+
+Result = Connected | Subscription | Refreshed | Present | Stats | Past | Called | Done
+
+
+@dataclass(frozen=True, slots=True)
+class Join:
+    info: ClientInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Leave:
+    info: ClientInfo
+
+
+@dataclass(frozen=True, slots=True)
+class Granted:
+    """The server subscribed the client."""
+
+    subscription: Subscription
+
+
+@dataclass(frozen=True, slots=True)
+class Withdrawn:
+    """The server ended a subscription. From 2500 on SDKs subscribe again, below they do not."""
+
+    code: int
+    reason: str
+
+
+NO_LONGER_ALLOWED = Withdrawn(2103, "permission lost")
+STATE_LOST = Withdrawn(2500, "insufficient state")
+
+
+News = Publication | Join | Leave | Granted | Withdrawn | Close
+
+
+class Codec(Protocol):
+    """One of the two encodings: text frames of JSON lines, or binary frames of length-prefixed Protobuf messages."""
+
+    opcode: int
+    """Of the websocket frames it writes."""
+    ping: bytes
+
+    def decode(self, frame: str | bytes) -> list[Command]:
+        """The commands of one frame, in order. Raises BadFrame."""
+
+    def reply(self, command: Command, result: Result) -> bytes:
+        """The answer to a command."""
+
+    def refuse(self, command: Command, refusal: Refusal) -> bytes:
+        """The refusal of a command."""
+
+    def push(self, channel: str, news: News) -> bytes:
+        """What a channel's subscribers are told; a Close has no channel."""
+
+    def joined(self, messages: Sequence[bytes]) -> bytes:
+        """Several messages as the payload of one frame."""
+
+
+@dataclass(slots=True, eq=False)
+class Push:
+    """News of a channel on its way to many: encoded once per codec."""
+
+    channel: Channel
+    news: News
+    _encoded: dict[Codec, bytes] = field(default_factory=dict)
+
+    def encoded(self, codec: Codec) -> bytes:
+        message = self._encoded.get(codec)
+        if message is None:
+            message = self._encoded[codec] = codec.push(self.channel, self.news)
+        return message

@@ -27,6 +27,7 @@ class Permission(StrEnum):
     chat = auto()
     be_agent = auto()
     claim_leads = auto()
+    moderate = auto()
 
 
 _ANYONE = frozenset({Permission.sign_in, Permission.read_market})

@@ -11,6 +11,7 @@ import inspect
 import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass, field
+from datetime import timedelta
 from enum import Enum, auto
 from typing import Any, Generic, TypeVar, get_args, get_origin, get_type_hints
 
@@ -18,6 +19,8 @@ from pydantic import BaseModel, RootModel, TypeAdapter
 
 from k2k.core.errors import DomainError
 from k2k.infra.limits import Rate
+from k2k.ops import channels
+from k2k.ops.channels import Allows, Kind, Presence
 from k2k.ops.permissions import PERMISSIONS, Permission, Role
 
 T = TypeVar("T")
@@ -107,11 +110,12 @@ class Operation:
 
 
 class Routes:
-    """The operations of one feature or flow, in the order they are declared."""
+    """The operations and channels of one feature or flow, in the order they are declared."""
 
     def __init__(self, tag: str) -> None:
         self.tag = tag
         self.operations: list[Operation] = []
+        self.channels: list[Kind] = []
 
     def get(self, path: str, *, may: Permission, **more: Any) -> Callable[[Handler], Handler]:
         """Declare a read. See `declare`."""
@@ -172,6 +176,28 @@ class Routes:
             _check(operation)
             self.operations.append(operation)
             return handler
+
+        return register
+
+    def channel(
+        self,
+        pattern: str,
+        *,
+        may: Permission,
+        kept: timedelta | None = None,
+        presence: Presence = Presence.hidden,
+        says: type[BaseModel] | None = None,
+        state: str | None = None,
+        at_once: int | None = None,
+    ) -> Callable[[Allows], Allows]:
+        """Make the decorated set function the gate of a kind of channel; see `channels.Kind` for the arguments."""
+
+        def register(allows: Allows) -> Allows:
+            path = channels.path_of(get_type_hints(allows)["asked"])
+            kind = Kind(pattern, path, may, allows, kept, presence, says, state, at_once)
+            channels.check(kind)
+            self.channels.append(kind)
+            return allows
 
         return register
 

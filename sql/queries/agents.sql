@@ -92,3 +92,27 @@ select agent_profiles.user_id
 from agent_profiles join users on users.id = agent_profiles.user_id
 where agency_id = $1 and agent_profiles.deleted_at is null and users.is_active and users.deleted_at is null
 order by agent_profiles.id;
+
+-- name: remove_member
+-- Whoever leaves by themselves, or is taken out by the owner or a manager; the owner is answered and stays.
+with remover as materialized (
+    select id, agency_role from agent_profiles where user_id = $1 and agency_id = $2 and deleted_at is null
+), leaver as materialized (
+    select id, user_id, agency_role from agent_profiles
+    where id = $3 and agency_id = $2 and deleted_at is null
+      and exists (select from remover where remover.id = $3 or agency_role in ('owner', 'manager'))
+    for no key update
+), removed as (
+    update agent_profiles set agency_id = null, agency_role = null, updated_at = now()
+    from leaver where agent_profiles.id = leaver.id and leaver.agency_role <> 'owner'
+    returning agent_profiles.id
+)
+select user_id, agency_role, exists (select from removed) as removed from leaver;
+
+-- name: managers
+-- Which of the pairs of person and agency are of somebody who runs it.
+select user_id, agency_id
+from unnest($1::uuid[], $2::uuid[]) as asked (person, agency)
+join agent_profiles on user_id = person and agency_id = agency
+join agencies on agencies.id = agency and agencies.deleted_at is null
+where agency_role in ('owner', 'manager') and agent_profiles.deleted_at is null;

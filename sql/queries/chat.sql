@@ -97,3 +97,10 @@ where exists (select from conversation_people where conversation_id = $1 and use
 -- name: texts_of
 -- What people wrote, joined to events when they are sent again.
 select id, message from messages where id = any ($1::uuid[]);
+
+-- name: participants
+-- Which of the pairs of person and conversation are of somebody who takes part.
+select asked.person as user_id, asked.conversation as conversation_id
+from unnest($1::uuid[], $2::uuid[]) as asked (person, conversation)
+where exists (select from conversation_people
+              where conversation_id = asked.conversation and user_id = asked.person);

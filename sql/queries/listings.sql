@@ -54,7 +54,7 @@ with listed as (
             from jsonb_populate_record(listings, $3)),
         updated_at = $4
     where id = $1 and owner_id = $2 and kind = 'property' and deleted_at is null
-    returning listings as listing
+    returning new as listing, old as previous
 ), detailed as (
     update properties
     set (property_type, bedrooms, bathrooms, square_meters, year_built) = (
@@ -64,13 +64,20 @@ with listed as (
     where properties.id = (listing).id
     returning properties as property
 )
-select property_body(listing, property) as body from listed, detailed;
+select property_body(listing, property) as body, (listing).status, (listing).price, (listing).currency,
+       (previous).status as previous_status, (previous).price as previous_price,
+       (previous).currency as previous_currency
+from listed, detailed;
 
 -- name: delete_property
 -- Deleting keeps the row for what refers to it; nobody but the owner gets one.
 update listings set deleted_at = $3, updated_at = $3
 where id = $1 and owner_id = $2 and kind = 'property' and deleted_at is null
 returning id;
+
+-- name: public_listings
+-- Which of these everybody may see.
+select id from listings where id = any ($1::uuid[]) and status = 'active' and deleted_at is null;
 
 -- name: find_offer
 -- What other features need to know of any listing that is not deleted.

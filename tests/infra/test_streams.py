@@ -20,11 +20,12 @@ from k2k.core.settings import Settings
 from k2k.infra import migrations
 from k2k.infra.db import Db
 from k2k.infra.sql import Statement
-from k2k.infra.streams import NEWEST, Event, Numbered, Position, Streams
+from k2k.infra.streams import NEWEST, PAGE_BYTES, Event, Mark, Numbered, Position, Replay, Streams
 from k2k.infra.transaction import Emitted
 from tests.conftest import TEMPLATE
 
 MOST = 5
+REACH = 12
 
 
 class Counted(Event):
@@ -244,7 +245,7 @@ async def test_a_statement_that_announces_does_what_a_transaction_does(
     assert [kept(found[channel]) for channel in in_one] == [kept(found[channel]) for channel in in_many]
     assert all("text" not in from_json(data) for rows in found.values() for *_, data in rows)
     epochs = {(event.channel, event.epoch) for event in told_once}
-    streams = Streams(db, MOST)
+    streams = Streams(db, MOST, REACH)
     for channel, epoch in epochs:
         assert (await streams.read(channel, NEWEST)).top == Position(epoch, making * 2)
 
@@ -264,7 +265,7 @@ async def test_many_readers_share_a_statement_and_each_gets_their_own(db: Db, mo
         return await records(text, arguments)
 
     monkeypatch.setattr(db, "records", counted)
-    streams = Streams(db, MOST)
+    streams = Streams(db, MOST, REACH)
     asked = [(channel, since) for since in (0, 2, 4, 9, NEWEST) for channel in known]
     asked += [(channel, 0) for channel in new]
     replays = await asyncio.gather(*(streams.read(channel, since) for channel, since in asked))
@@ -283,20 +284,90 @@ async def test_many_readers_share_a_statement_and_each_gets_their_own(db: Db, mo
 
 async def test_a_new_stream_has_one_place_however_many_ask_for_it_first(db: Db, other_db: Db) -> None:
     (channel,) = channels(1)
-    homes = [Streams(home, MOST) for home in (db, other_db) for _ in range(4)]
+    homes = [Streams(home, MOST, REACH) for home in (db, other_db) for _ in range(4)]
     tops = {replay.top for replay in await asyncio.gather(*(streams.read(channel, 0) for streams in homes))}
     assert len(tops) == 1
     emitted = await count(db, 1, [channel])
     assert emitted.position(channel) == Position(tops.pop().epoch, 1)
 
 
-@pytest.mark.parametrize("told", [MOST, MOST + 1])
-async def test_a_reader_that_is_too_far_behind_gets_no_part(db: Db, told: int) -> None:
+async def count_to(db: Db, number: int, channel: Channel) -> None:
+    async with db.transaction() as tx:
+        for each in range(1, number + 1):
+            tx.emit(Counted(number=each), [channel])
+
+
+async def pages(streams: Streams, channel: Channel, since: int) -> list[Replay]:
+    """What a reader is given until it is level."""
+    found = [await streams.read(channel, since)]
+    while found[-1].more:
+        found.append(await streams.read(channel, found[-1].events[-1].offset))
+    return found
+
+
+@pytest.mark.parametrize(
+    ("told", "since", "sizes"),
+    [(MOST, 0, [5]), (MOST + 1, 0, [5, 1]), (MOST + 1, 1, [5]), (REACH, 0, [5, 5, 2]), (REACH + 3, 3, [5, 5, 2])],
+)
+async def test_a_reader_gets_page_after_page_until_it_is_level(db: Db, told: int, since: int, sizes: list[int]) -> None:
     (channel,) = channels(1)
-    for number in range(told):
-        await count(db, number, [channel])
-    replay = await Streams(db, MOST).read(channel, 0)
-    assert (replay.top.offset, replay.complete, len(replay.events)) == (told, told <= MOST, told if told <= MOST else 0)
+    await count_to(db, told, channel)
+    found = await pages(Streams(db, MOST, REACH), channel, since)
+    assert [len(page.events) for page in found] == sizes
+    assert [event.offset for page in found for event in page.events] == list(range(since + 1, told + 1))
+    assert {(page.top.offset, page.complete) for page in found} == {(told, True)}
+
+
+@pytest.mark.parametrize("since", [0, 2])
+async def test_a_reader_that_is_too_far_behind_gets_no_part(
+    db: Db, since: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (channel,) = channels(1)
+    await count_to(db, REACH + since + 1, channel)
+    read: list[Any] = []
+    records = db.records
+
+    async def noted(text: str, arguments: Sequence[Any]) -> Any:
+        read.extend(await records(text, arguments))
+        return read
+
+    monkeypatch.setattr(db, "records", noted)
+    replay = await Streams(db, MOST, REACH).read(channel, since)
+    assert replay == Replay(Position(replay.top.epoch, REACH + since + 1), (), complete=False, more=False)
+    assert len(read) == 1, "its events were fetched though it gets none"
+
+
+async def test_a_page_of_long_texts_ends_before_it_is_too_heavy(db: Db) -> None:
+    """The texts are joined: what is stored is small."""
+    (channel,) = channels(1)
+    await count_to(db, 30, channel)
+
+    async def joiner(_: Db, told: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        return [{"text": "ሰ" * 4000} for _ in told]
+
+    found = await pages(Streams(db, 100, 1000, {Counted.type: joiner}), channel, 0)
+    assert [event.offset for page in found for event in page.events] == list(range(1, 31))
+    sizes = [sum(len(event.body) for event in page.events) for page in found]
+    assert max(sizes) < PAGE_BYTES + 13_000
+    assert min(sizes[:-1]) >= PAGE_BYTES
+    (one_by_one,) = channels(1)
+    await count_to(db, 2, one_by_one)
+
+    async def heavy(_: Db, told: Sequence[dict[str, Any]]) -> Sequence[dict[str, Any]]:
+        return [{"text": "x" * PAGE_BYTES} for _ in told]
+
+    found = await pages(Streams(db, 100, 1000, {Counted.type: heavy}), one_by_one, 0)
+    assert [len(page.events) for page in found] == [1, 1]
+
+
+async def test_a_hole_is_found_on_the_page_where_it_is(db: Db, outside: asyncpg.Connection[asyncpg.Record]) -> None:
+    (channel,) = channels(1)
+    await count_to(db, 10, channel)
+    await outside.execute(
+        'delete from events using streams where streams.id = stream_id and channel = $1 and "offset" = 7', channel
+    )
+    found = await pages(Streams(db, MOST, REACH), channel, 0)
+    assert [(len(page.events), page.complete, page.more) for page in found] == [(5, True, True), (0, False, False)]
 
 
 @pytest.mark.parametrize(
@@ -322,7 +393,7 @@ async def test_what_is_no_longer_stored_makes_a_replay_incomplete(
         channel,
         gone,
     )
-    replay = await Streams(db, MOST).read(channel, since)
+    replay = await Streams(db, MOST, REACH).read(channel, since)
     assert (replay.top.offset, replay.complete) == (4, complete)
     assert [event.offset for event in replay.events] == (list(range(since + 1, 5)) if complete else [])
 
@@ -338,7 +409,7 @@ async def test_joiners_add_todays_text_to_their_own_events_of_all_readers(db: Db
         asked.append([data["number"] for data in told])
         return [{"text": f"text {data['number']}"} for data in told]
 
-    streams = Streams(db, MOST, {Renamed.type: joiner})
+    streams = Streams(db, MOST, REACH, {Renamed.type: joiner})
     plain = await streams.read(first, NEWEST)
     replays = await asyncio.gather(streams.read(first, 0), streams.read(second, 0))
     assert plain.events == ()
@@ -362,7 +433,7 @@ async def test_a_restored_database_numbers_anew(settings: Settings, servers: tup
         assert before is not None
         assert after is not None
         assert (after.offset, after.epoch != before.epoch) == (2, True)
-        assert (await Streams(db, MOST).read(channel, 0)).top == after
+        assert (await Streams(db, MOST, REACH).read(channel, 0)).top == after
     finally:
         await db.close()
 
@@ -374,8 +445,8 @@ async def test_the_tail_sees_every_stream_that_moved_though_commits_come_late_an
     db: Db, other_db: Db, outside: asyncpg.Connection[asyncpg.Record]
 ) -> None:
     shared = channels(6)
-    streams, seen, writing = Streams(db, MOST), dict[Channel, int](), True
-    snapshot = await streams.first_snapshot()
+    streams, seen, writing = Streams(db, MOST, REACH), dict[Channel, int](), True
+    mark = await streams.first_mark()
 
     async def write(home: Db, seed: int) -> None:
         chance = Random(seed)  # noqa: S311
@@ -392,9 +463,9 @@ async def test_the_tail_sees_every_stream_that_moved_though_commits_come_late_an
                 continue
 
     async def follow() -> None:
-        nonlocal snapshot
+        nonlocal mark
         while writing:
-            snapshot, newest = await streams.tail(snapshot)
+            mark, newest = await streams.tail(mark)
             for channel, position in newest:
                 seen[channel] = max(seen.get(channel, 0), position.offset)
 
@@ -402,10 +473,49 @@ async def test_the_tail_sees_every_stream_that_moved_though_commits_come_late_an
     await asyncio.gather(*(write(home, seed) for seed in range(3) for home in (db, other_db)))
     writing = False
     await following
-    snapshot, newest = await streams.tail(snapshot)
+    mark, newest = await streams.tail(mark)
     for channel, position in newest:
         seen[channel] = max(seen.get(channel, 0), position.offset)
     tops = {channel: rows[-1][0] for channel, rows in (await stored(outside, shared)).items()}
     assert {channel: seen.get(channel) for channel in shared} == tops
-    _, again = await streams.tail(snapshot)
+    _, again = await streams.tail(mark)
     assert not {channel for channel, _ in again} & set(shared)
+
+
+async def test_the_tail_passes_over_what_a_restore_brought_from_a_later_server(
+    db: Db, outside: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """A dump restored into a new server holds transaction ids that are yet to come there."""
+    restored, fresh = channels(2)
+    streams = Streams(db, MOST, REACH)
+    mark = await streams.first_mark()
+    await count(db, 1, [restored])
+    await outside.execute(
+        "update events set xid = '9000000000000' from streams where streams.id = stream_id and channel = $1", restored
+    )
+    await count(db, 1, [fresh])
+    _, newest = await streams.tail(mark)
+    assert {channel for channel, _ in newest} & {restored, fresh} == {fresh}
+
+
+def test_a_mark_of_another_numbering_or_of_an_earlier_moment_does_not_follow() -> None:
+    mark = Mark("100:105:100,103", "one")
+    assert mark.follows(mark)
+    assert Mark("99:106:99", "one").follows(mark)
+    assert not Mark("100:104:", "one").follows(mark)
+    assert not Mark("110:110:", "two").follows(mark)
+
+
+async def test_heads_tell_of_streams_that_there_are_and_of_those_that_there_are_not(db: Db) -> None:
+    known = channels(510)
+    (gone,) = channels(1)
+    (first,) = (await count(db, 1, known[:1])).numbered
+    async with db.transaction() as tx:
+        tx.emit(Counted(number=2), known)
+    streams = Streams(db, MOST, REACH)
+    heads = dict(await streams.heads([*known, gone]))
+    assert len(heads) == 511
+    assert heads[known[0]] == Position(first.epoch, 2)
+    assert {heads[channel].offset for channel in known[1:]} == {1}
+    assert heads[gone].offset == 0
+    assert heads[gone].epoch != (await streams.read(gone, 0)).top.epoch

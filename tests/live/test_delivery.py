@@ -25,7 +25,7 @@ from k2k.features.accounts.events import SessionRevoked
 from k2k.features.accounts.service import revoke
 from k2k.infra import embedded
 from k2k.infra.pubsub import PubSub
-from k2k.infra.streams import Event, Replay
+from k2k.infra.streams import Event, Mark, Replay
 from k2k.live.socket import Socket
 from tests.support import PASSWORD, Live, LiveError, Node, People, Person, Subprocess, eventually
 
@@ -300,8 +300,8 @@ async def test_a_gap_is_filled_once_the_database_can_be_asked_again(
             found: Replay = await away(read, channel, since)
             return found
 
-        async def flaky_tail(snapshot: str) -> Any:
-            return await away(tail, snapshot)
+        async def flaky_tail(mark: Mark) -> Any:
+            return await away(tail, mark)
 
         monkeypatch.setattr(streams, "read", flaky_read)
         monkeypatch.setattr(streams, "tail", flaky_tail)
@@ -326,8 +326,8 @@ async def test_a_transaction_that_commits_late_is_found_though_later_ones_were_s
         streams, looks = b.process.hub._streams, asyncio.Semaphore(0)
         tail = streams.tail
 
-        async def counted(snapshot: str) -> Any:
-            found = await tail(snapshot)
+        async def counted(mark: Mark) -> Any:
+            found = await tail(mark)
             looks.release()
             return found
 
@@ -474,7 +474,7 @@ async def test_a_message_of_another_numbering_sends_the_client_to_fetch_its_stat
 
 @pytest.mark.parametrize("home", ["cold", "warm"])
 @pytest.mark.parametrize(
-    ("missed", "recovered"), [(0, True), (1, True), (64, True), (65, True), (100, True), (101, False)]
+    ("missed", "recovered"), [(0, True), (1, True), (64, True), (65, True), (101, True), (1000, True), (1001, False)]
 )
 async def test_as_many_as_the_settings_say_are_replayed_and_no_more(
     node: Node, second_node: Node, people: People, missed: int, recovered: bool, home: str
@@ -521,8 +521,9 @@ async def test_a_position_that_there_is_not_is_not_recovered_and_live_goes_on_fr
 async def test_a_client_of_another_process_that_is_ahead_of_this_one_misses_nothing(
     node: Node, second_node: Node, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """This process has heard nothing of more events than a replay holds when a client joins that knows them all."""
+    """This process has heard nothing of more events than can be recovered when a client joins that knows them all."""
     person = await people.buyer()
+    monkeypatch.setattr(second_node.process.hub._streams, "reach", 100)
     publish_nothing(node, monkeypatch)
     streams = second_node.process.hub._streams
     read, tail = streams.read, streams.tail
@@ -553,8 +554,8 @@ async def test_a_client_of_another_process_that_is_ahead_of_this_one_misses_noth
             await asyncio.gather(heard, closed, return_exceptions=True)
 
 
-async def nothing(snapshot: str) -> tuple[str, list[Any]]:
-    return snapshot, []
+async def nothing(mark: Mark) -> tuple[Mark, list[Any]]:
+    return mark, []
 
 
 # Revocation

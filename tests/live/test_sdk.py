@@ -149,7 +149,7 @@ async def test_a_token_that_runs_out_is_refreshed_on_the_open_socket(node: Node,
         assert (app.connected, app.errors) == (1, [])
 
 
-@pytest.mark.parametrize(("missed", "recovered"), [(0, True), (30, True), (100, True), (101, False)])
+@pytest.mark.parametrize(("missed", "recovered"), [(0, True), (30, True), (101, True), (1000, True), (1001, False)])
 async def test_a_connection_closed_under_the_app_is_made_up_for(
     node: Node, people: People, missed: int, recovered: bool
 ) -> None:

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
+
 from k2k.core.errors import NotFound
 from k2k.features.accounts import service
 from k2k.features.accounts.authenticator import SignInAuthenticator
@@ -14,11 +17,14 @@ from k2k.features.accounts.models import (
     Registration,
     TokenPair,
     User,
+    UserPath,
 )
 from k2k.features.accounts.passwords import Passwords
 from k2k.features.accounts.tokens import Tokens
 from k2k.infra.limits import Rate
+from k2k.infra.transaction import Reader
 from k2k.ops.call import Call
+from k2k.ops.channels import Asked, Nothing, Presence
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Repeats, Routes
 
@@ -75,3 +81,15 @@ async def logout(call: Call) -> Notice:
 async def get_me(call: Call) -> Json[User]:
     """The account of whoever is signed in."""
     return await call.gather(service.get_users, call.user.id)
+
+
+@routes.channel("user:{user_id}", may=Permission.own_account, kept=timedelta(days=30), state="me.state")
+async def follow_oneself(db: Reader, asked: Sequence[Asked[UserPath]]) -> list[bool]:
+    """Everything one person must not miss, on all their devices; granted on connect, and to nobody else."""
+    return [one.user_id == one.path.user_id for one in asked]
+
+
+@routes.channel("staff", may=Permission.moderate, kept=timedelta(days=30), presence=Presence.people)
+async def follow_staff(db: Reader, asked: Sequence[Asked[Nothing]]) -> list[bool]:
+    """What the people who run the market must look at."""
+    return [True for _ in asked]

@@ -60,6 +60,10 @@ class Notice(Answer):
     message: str
 
 
+class UserPath(Input):
+    user_id: UserId
+
+
 class User(Answer):
     id: UserId
     email: EmailStr | None

@@ -2,19 +2,33 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
+
 from k2k.features.accounts.authenticator import SignInAuthenticator
+from k2k.features.accounts.models import Notice
 from k2k.features.agents import service, store
-from k2k.features.agents.errors import AgencyNotFound, AgentNotFound, AlreadyInAgency, LicenseTaken, ProfileExists
+from k2k.features.agents.errors import (
+    AgencyNeedsOwner,
+    AgencyNotFound,
+    AgentNotFound,
+    AlreadyInAgency,
+    LicenseTaken,
+    ProfileExists,
+)
 from k2k.features.agents.models import (
     Agency,
     AgencyDraft,
     AgencyPath,
     Agent,
     AgentPath,
+    MemberPath,
     ProfileChange,
     ProfileDraft,
 )
+from k2k.infra.transaction import Reader
 from k2k.ops.call import Call
+from k2k.ops.channels import Asked, Presence
 from k2k.ops.paging import PAGED, Page
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Reply, Routes
@@ -78,3 +92,22 @@ async def found_agency(call: Call, body: AgencyDraft) -> Reply[Json[Agency]]:
 async def get_agency(call: Call, path: AgencyPath) -> Json[Agency]:
     """An agency and the agents who work for it."""
     return await service.get_agency(call.db, path.agency_id)
+
+
+@routes.delete(
+    "/agencies/{agency_id}/members/{agent_id}",
+    may=Permission.be_agent,
+    rpc="agency.remove",
+    raises=(AgencyNotFound, AgentNotFound, AgencyNeedsOwner),
+)
+async def remove_member(call: Call, path: MemberPath) -> Notice:
+    """Leave one's agency, or, as its owner or manager, take somebody out of it."""
+    async with call.transaction() as tx:
+        await service.remove_member(tx, call.user.id, path.agency_id, path.agent_id)
+    return Notice(message="The agent no longer belongs to the agency")
+
+
+@routes.channel("agency:{agency_id}", may=Permission.be_agent, kept=timedelta(days=30), presence=Presence.people)
+async def follow_agency(db: Reader, asked: Sequence[Asked[AgencyPath]]) -> list[bool]:
+    """What happens in an agency, for its owner and managers."""
+    return await store.manage(db, [(one.user_id, one.path.agency_id) for one in asked])

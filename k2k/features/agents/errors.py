@@ -41,3 +41,11 @@ class AlreadyInAgency(Conflict):
     code = "already-in-agency"
     number = 1204
     title = "You already belong to an agency"
+
+
+class AgencyNeedsOwner(Conflict):
+    """Its owner cannot be taken out of an agency."""
+
+    code = "agency-needs-owner"
+    number = 1205
+    title = "The owner of an agency cannot leave it"

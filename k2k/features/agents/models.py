@@ -32,6 +32,11 @@ class AgencyPath(Input):
     agency_id: AgencyId
 
 
+class MemberPath(Input):
+    agency_id: AgencyId
+    agent_id: AgentId
+
+
 class ProfileDraft(Input):
     display_name: Name
     company_name: Name | None = None

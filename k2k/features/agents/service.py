@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from k2k.core.errors import DomainError
-from k2k.core.ids import AgencyId, AgentId, UserId
+from k2k.core.errors import Denied, DomainError
+from k2k.core.ids import AgencyId, AgentId, UserId, agency_channel, user_channel
 from k2k.features.accounts import service as accounts
 from k2k.features.agents import store
-from k2k.features.agents.errors import AgencyNotFound, AgentNotFound, AlreadyInAgency, ProfileExists
+from k2k.features.agents.errors import AgencyNeedsOwner, AgencyNotFound, AgentNotFound, AlreadyInAgency, ProfileExists
 from k2k.features.agents.models import Agency, AgencyDraft, AgencyRole, Agent, ProfileChange, ProfileDraft
 from k2k.infra.transaction import Reader, Tx
+from k2k.live.access import AccessGained, AccessLost
 from k2k.ops.permissions import Role
 from k2k.ops.registry import Json
 
@@ -51,6 +52,7 @@ async def found_agency(tx: Tx, user: UserId, draft: AgencyDraft) -> AgencyId:
     agency = await store.found_agency(tx, user, draft)
     if agency is None:
         raise await _why_no_member(tx, user)
+    tx.emit(AccessGained(channel=agency_channel(agency)), to=[user_channel(user)])
     return agency
 
 
@@ -59,6 +61,24 @@ async def join_agency(tx: Tx, user: UserId, agency: AgencyId, role: AgencyRole) 
     await get_agency(tx, agency)
     if not await store.join_agency(tx, user, agency, role):
         raise await _why_no_member(tx, user)
+    if role is not AgencyRole.member:
+        tx.emit(AccessGained(channel=agency_channel(agency)), to=[user_channel(user)])
+
+
+async def remove_member(tx: Tx, by: UserId, agency: AgencyId, agent: AgentId) -> None:
+    """Take an agent out of an agency: what only its people may follow ends with the transaction.
+
+    Raises AgencyNotFound, AgentNotFound, AgencyNeedsOwner, or Denied for whoever neither runs it nor is meant.
+    """
+    gone = await store.remove_member(tx, by, agency, agent)
+    if gone is None:
+        members = Agency.model_validate_json(await get_agency(tx, agency)).members
+        raise Denied if any(member.id == agent for member in members) else AgentNotFound
+    if not gone.removed:
+        raise AgencyNeedsOwner
+    if gone.agency_role is not AgencyRole.member:
+        channel = agency_channel(agency)
+        tx.emit(AccessLost(channel=channel, user_id=gone.user_id), to=[channel, user_channel(gone.user_id)])
 
 
 async def agency_of(db: Reader, user: UserId) -> AgencyId | None:

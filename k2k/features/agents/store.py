@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 
@@ -57,6 +57,19 @@ class MemberRow:
     user_id: UserId
 
 
+@dataclass(frozen=True, slots=True)
+class RemovedRow:
+    user_id: UserId
+    agency_role: AgencyRole
+    removed: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ManagesRow:
+    user_id: UserId
+    agency_id: AgencyId
+
+
 _queries = Queries("agents")
 LIST_AGENTS = _queries.rows("list_agents", AgentsRow)
 GET_AGENT = _queries.json("get_agent")
@@ -66,6 +79,8 @@ FOUND_AGENCY = _queries.rows("found_agency", AgencyRow)
 JOIN_AGENCY = _queries.rows("join_agency", JoinedRow)
 GET_AGENCY = _queries.json("get_agency")
 FIND_PROFILE = _queries.rows("find_profile", ProfileRow)
+REMOVE_MEMBER = _queries.rows("remove_member", RemovedRow)
+MANAGERS = _queries.rows("managers", ManagesRow)
 AGENCY_AGENTS = _queries.rows("agency_agents", MemberRow)
 
 
@@ -112,6 +127,18 @@ async def find_agency(db: Reader, agency: AgencyId) -> Json[Agency] | None:
 
 async def find_profile(db: Reader, user: UserId) -> ProfileRow | None:
     return await db.find(FIND_PROFILE, user)
+
+
+async def remove_member(tx: Tx, by: UserId, agency: AgencyId, agent: AgentId) -> RemovedRow | None:
+    """Who is out of the agency now, or is its owner and stays; None for strangers, and if `by` may not do that."""
+    return await tx.find(REMOVE_MEMBER, by, agency, agent)
+
+
+async def manage(db: Reader, asked: Sequence[tuple[UserId | None, AgencyId]]) -> list[bool]:
+    """For each whether the person is the agency's owner or one of its managers."""
+    rows = await db.rows(MANAGERS, [user for user, _ in asked], [agency for _, agency in asked])
+    found = {(row.user_id, row.agency_id) for row in rows}
+    return [one in found for one in asked]
 
 
 async def agency_agents(db: Reader, agency: AgencyId) -> list[UserId]:

@@ -2,19 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 from k2k.core.errors import IdempotencyMismatch
 from k2k.features.chat import service
 from k2k.features.chat.errors import ConversationNotFound
 from k2k.features.chat.models import (
     Conversation,
+    ConversationPath,
     ConversationsQuery,
     Message,
     MessagesQuery,
     Send,
     SendWish,
     SentMessage,
+    Typing,
 )
+from k2k.infra.transaction import Reader
 from k2k.ops.call import Call
+from k2k.ops.channels import Asked, Presence
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Routes
 
@@ -45,3 +51,9 @@ async def send_message(call: Call, body: SendWish) -> SentMessage:
     send = Send(body.conversation_id, call.user.id, body.client_id, body.message)
     sent = await call.together(service.send_many, send)
     return sent.answer()
+
+
+@routes.channel("conversation:{conversation_id}", may=Permission.chat, presence=Presence.people, says=Typing)
+async def follow_conversation(db: Reader, asked: Sequence[Asked[ConversationPath]]) -> list[bool]:
+    """Who of a conversation's participants is there and who is typing; messages come to one's personal channel."""
+    return await service.take_part(db, [(one.user_id, one.path.conversation_id) for one in asked])

@@ -17,6 +17,16 @@ class SendWish(Input):
     message: Text
 
 
+class ConversationPath(Input):
+    conversation_id: ConversationId
+
+
+class Typing(Input):
+    """Whether somebody is writing; it is believed for a few seconds only, so it is said again while it is true."""
+
+    typing: bool
+
+
 class ConversationsQuery(Input):
     limit: Annotated[int, Field(ge=1, le=100)] = 50
 

@@ -67,6 +67,11 @@ async def list_messages(
     return found
 
 
+async def take_part(db: Reader, asked: Sequence[tuple[UserId | None, ConversationId]]) -> list[bool]:
+    """For each whether the person takes part in the conversation."""
+    return await store.take_part(db, asked)
+
+
 async def join_texts(db: Reader, told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
     """Today's text for each `message.new` that is sent again; null where the message is gone."""
     ids = [MessageId(UUID(data["message_id"])) for data in told]

@@ -32,11 +32,18 @@ class TextRow:
     message: str
 
 
+@dataclass(frozen=True, slots=True)
+class ParticipantRow:
+    user_id: UserId
+    conversation_id: ConversationId
+
+
 _queries = Queries("chat")
 OPEN_CONVERSATION = _queries.rows("open_conversation", ConversationRow)
 SEND_MANY = _queries.rows("send_many", SendRow)
 LIST_CONVERSATIONS = _queries.json("list_conversations")
 LIST_MESSAGES = _queries.json("list_messages")
+PARTICIPANTS = _queries.rows("participants", ParticipantRow)
 TEXTS_OF = _queries.rows("texts_of", TextRow)
 
 
@@ -66,6 +73,13 @@ async def list_messages(
 ) -> Json[list[Message]] | None:
     body = await db.find(LIST_MESSAGES, conversation, user, after_seq, limit)
     return Json(body) if body is not None else None
+
+
+async def take_part(db: Reader, asked: Sequence[tuple[UserId | None, ConversationId]]) -> list[bool]:
+    """For each whether the person takes part in the conversation."""
+    rows = await db.rows(PARTICIPANTS, [user for user, _ in asked], [conversation for _, conversation in asked])
+    found = {(row.user_id, row.conversation_id) for row in rows}
+    return [one in found for one in asked]
 
 
 async def texts_of(db: Reader, messages: Sequence[MessageId]) -> dict[MessageId, str]:

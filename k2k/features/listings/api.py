@@ -2,11 +2,23 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+from datetime import timedelta
+
 from k2k.features.accounts.models import Notice
 from k2k.features.listings import service, store
 from k2k.features.listings.errors import PropertyNotFound
-from k2k.features.listings.models import Property, PropertyChange, PropertyDraft, PropertyPath
+from k2k.features.listings.models import (
+    ListingPath,
+    MapPath,
+    Property,
+    PropertyChange,
+    PropertyDraft,
+    PropertyPath,
+)
+from k2k.infra.transaction import Reader
 from k2k.ops.call import Call
+from k2k.ops.channels import Asked, Presence
 from k2k.ops.paging import PAGED, Page
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Reply, Routes
@@ -49,3 +61,15 @@ async def delete_property(call: Call, path: PropertyPath) -> Notice:
     async with call.transaction() as tx:
         await service.delete_property(tx, path.property_id, call.user.id, call.now)
     return Notice(message="Property deleted successfully")
+
+
+@routes.channel("listing:{listing_id}", may=Permission.read_market, kept=timedelta(days=1), presence=Presence.count)
+async def follow_listing(db: Reader, asked: Sequence[Asked[ListingPath]]) -> list[bool]:
+    """What happens to a listing while it is public, for whoever looks at it."""
+    return await store.are_public(db, [one.path.listing_id for one in asked])
+
+
+@routes.channel("map:{zoom}/{x}/{y}", may=Permission.read_market, kept=timedelta(minutes=10), at_once=16)
+async def follow_map(db: Reader, asked: Sequence[Asked[MapPath]]) -> list[bool]:
+    """What happens on one tile of the map (web mercator, zoom 12 only)."""
+    return [True for _ in asked]

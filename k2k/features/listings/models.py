@@ -93,6 +93,21 @@ class PropertyPath(Input):
     property_id: ListingId
 
 
+class ListingPath(Input):
+    listing_id: ListingId
+
+
+# Tiles of one size only: about 10 km at the equator, web mercator. Another size would be another stream of the same.
+MAP_ZOOM = 12
+Tile = Annotated[int, Field(ge=0, lt=2**MAP_ZOOM)]
+
+
+class MapPath(Input):
+    zoom: Annotated[int, Field(ge=MAP_ZOOM, le=MAP_ZOOM)]
+    x: Tile
+    y: Tile
+
+
 class _Placed(Input):
     """A place on the map (WGS 84) has two coordinates or is not given."""
 

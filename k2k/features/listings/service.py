@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from datetime import datetime
+from typing import Literal
 
 from k2k.core.errors import Denied
-from k2k.core.ids import ListingId, UserId
+from k2k.core.ids import ListingId, UserId, listing_channel
 from k2k.core.money import Currency
 from k2k.features.agents import service as agents
 from k2k.features.listings import store
 from k2k.features.listings.errors import ListingNotFound, PropertyNotFound
+from k2k.features.listings.events import ListingPriceChanged, ListingStatusChanged
 from k2k.features.listings.models import ListingKind, ListingStatus, Offer, Property, PropertyChange, PropertyDraft
 from k2k.infra.transaction import Reader, Tx
+from k2k.live.access import AccessLost
 from k2k.ops.registry import Json
 
 
@@ -40,7 +43,8 @@ async def change_property(
     if changed is None:
         await get_property(tx, listing, user)
         raise Denied
-    return changed
+    _tell_changes(tx, listing, changed)
+    return Json(changed.body)
 
 
 async def delete_property(tx: Tx, listing: ListingId, user: UserId, now: datetime) -> None:
@@ -48,6 +52,33 @@ async def delete_property(tx: Tx, listing: ListingId, user: UserId, now: datetim
     if not await store.delete_property(tx, listing, user, now):
         await get_property(tx, listing, user)
         raise Denied
+    _tell_status(tx, listing, "deleted")
+
+
+def _tell_changes(tx: Tx, listing: ListingId, changed: store.ChangedRow) -> None:
+    """Tell whoever looks at the listing what is different now."""
+    if changed.previous_status == ListingStatus.active and (changed.price, changed.currency) != (
+        changed.previous_price,
+        changed.previous_currency,
+    ):
+        event = ListingPriceChanged(
+            listing_id=listing,
+            price=changed.price,
+            currency=Currency(changed.currency),
+            previous_price=changed.previous_price,
+            previous_currency=Currency(changed.previous_currency),
+        )
+        tx.emit(event, to=[listing_channel(listing)])
+    if changed.status != changed.previous_status:
+        _tell_status(tx, listing, ListingStatus(changed.status))
+
+
+def _tell_status(tx: Tx, listing: ListingId, status: ListingStatus | Literal["deleted"]) -> None:
+    """Tell where the listing stands; what is not public is followed by nobody from then on."""
+    channel = listing_channel(listing)
+    tx.emit(ListingStatusChanged(listing_id=listing, status=status), to=[channel])
+    if status is not ListingStatus.active:
+        tx.emit(AccessLost(channel=channel, user_id=None), to=[channel])
 
 
 async def get_offer(db: Reader, listing: ListingId) -> Offer:

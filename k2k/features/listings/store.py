@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
@@ -27,8 +28,21 @@ class AddedRow:
 
 
 @dataclass(frozen=True, slots=True)
-class DeletedRow:
+class ListingRow:
     id: ListingId
+
+
+@dataclass(frozen=True, slots=True)
+class ChangedRow:
+    """A listing as it is now, and what of it others watch, before and after."""
+
+    body: bytes
+    status: str
+    price: Decimal
+    currency: str
+    previous_status: str
+    previous_price: Decimal
+    previous_currency: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,8 +61,9 @@ _queries = Queries("listings")
 LIST_PROPERTIES = _queries.rows("list_properties", PropertiesRow)
 GET_PROPERTY = _queries.json("get_property")
 ADD_PROPERTY = _queries.rows("add_property", AddedRow)
-CHANGE_PROPERTY = _queries.json("change_property")
-DELETE_PROPERTY = _queries.rows("delete_property", DeletedRow)
+CHANGE_PROPERTY = _queries.rows("change_property", ChangedRow)
+DELETE_PROPERTY = _queries.rows("delete_property", ListingRow)
+PUBLIC_LISTINGS = _queries.rows("public_listings", ListingRow)
 FIND_OFFER = _queries.rows("find_offer", OfferRow)
 
 
@@ -71,16 +86,21 @@ async def add_property(tx: Tx, owner: UserId, agency: AgencyId | None, draft: Pr
 
 async def change_property(
     tx: Tx, listing: ListingId, owner: UserId, change: PropertyChange, now: datetime
-) -> Json[Property] | None:
-    """The property as it is now; None if this person owns no such one."""
+) -> ChangedRow | None:
+    """The property before and after; None if this person owns no such one."""
     sent = change.model_dump_json(exclude_unset=True).encode()
-    body = await tx.find(CHANGE_PROPERTY, listing, owner, sent, now)
-    return Json(body) if body is not None else None
+    return await tx.find(CHANGE_PROPERTY, listing, owner, sent, now)
 
 
 async def delete_property(tx: Tx, listing: ListingId, owner: UserId, now: datetime) -> bool:
     """Whether it is deleted now; false if this person owns no such one."""
     return await tx.find(DELETE_PROPERTY, listing, owner, now) is not None
+
+
+async def are_public(db: Reader, listings: Sequence[ListingId]) -> list[bool]:
+    """For each whether everybody may see it."""
+    found = {row.id for row in await db.rows(PUBLIC_LISTINGS, listings)}
+    return [listing in found for listing in listings]
 
 
 async def find_offer(db: Reader, listing: ListingId) -> OfferRow | None:

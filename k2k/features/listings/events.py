@@ -1,0 +1,27 @@
+"""What happens to listings, for those who look at one just now."""
+
+from typing import ClassVar, Literal
+
+from k2k.core.ids import ListingId
+from k2k.core.money import Currency, Price
+from k2k.features.listings.models import ListingStatus
+from k2k.infra.streams import Event
+
+
+class ListingPriceChanged(Event):
+    """To the listing's channel."""
+
+    type: ClassVar[str] = "listing.price_changed"
+    listing_id: ListingId
+    price: Price
+    currency: Currency
+    previous_price: Price
+    previous_currency: Currency
+
+
+class ListingStatusChanged(Event):
+    """To the listing's channel; it ends for everybody when the listing is no longer public."""
+
+    type: ClassVar[str] = "listing.status_changed"
+    listing_id: ListingId
+    status: ListingStatus | Literal["deleted"]

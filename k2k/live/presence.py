@@ -1,0 +1,105 @@
+"""Who follows what just now, over all processes: announced where few follow, counted where many do, never a flood.
+
+Each process tells Redis of its own sockets and again every `REFRESH_SECONDS`; whoever is not heard of for
+`PRESENT_SECONDS` is gone, killed processes included. A socket that goes is not announced for `RETURN_SECONDS`: phones
+change networks all the time and come back. A person with two devices joins with the first and leaves with the last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Iterable
+from typing import Any
+
+from k2k.core.errors import Unavailable
+from k2k.core.ids import Channel
+from k2k.infra.ephemeral import Ephemeral, Occupant, Place
+from k2k.live.wire import ClientInfo, Join, Leave, News
+
+REFRESH_SECONDS = 20.0
+PRESENT_SECONDS = 60.0
+RETURN_SECONDS = 5.0
+DEPARTURES_SECONDS = 1.0
+MOST_AT_ONCE = 1000
+
+
+class Presence:
+    """Tells Redis of this process's sockets, and everybody of who came and went."""
+
+    def __init__(self, ephemeral: Ephemeral, whisper: Callable[[Channel, News], None]) -> None:
+        self._ephemeral = ephemeral
+        self._whisper = whisper
+        self._tasks: set[asyncio.Task[None]] = set()
+        self.ours: Callable[[], Iterable[Place]] = lambda: ()
+        """Where the sockets of this process are; bound by the door."""
+
+    def start(self) -> None:
+        self._own(self._refresh())
+        self._own(self._announce_departures())
+
+    async def close(self) -> None:
+        for task in tuple(self._tasks):
+            task.cancel()
+        await asyncio.gather(*self._tasks, return_exceptions=True)
+
+    def enter(self, place: Place, crowd: Callable[[int], None]) -> None:
+        """A socket came. Returns at once; `crowd` hears how many others of the person there are, once Redis said so."""
+        self._own(self._enter(place, crowd))
+
+    def leave(self, place: Place) -> None:
+        """A socket went. Returns at once; Redis hears of it soon."""
+        self._own(_quietly(self._ephemeral.leave(place, RETURN_SECONDS)))
+
+    async def people(self, channel: Channel) -> list[ClientInfo]:
+        """Everybody who follows the channel. Raises Unavailable."""
+        return [_info(occupant) for occupant in await self._ephemeral.occupants(channel)]
+
+    async def count(self, channel: Channel) -> tuple[int, int]:
+        """How many sockets follow the channel, and how many people behind them. Raises Unavailable."""
+        return await self._ephemeral.count(channel)
+
+    async def _enter(self, place: Place, crowd: Callable[[int], None]) -> None:
+        try:
+            others = await self._ephemeral.enter(place, PRESENT_SECONDS)
+        except Unavailable:
+            return  # the next refresh tells
+        if place.told and others == 0:
+            self._whisper(Channel(place.room), Join(_info(place.occupant)))
+        crowd(others)
+
+    async def _refresh(self) -> None:
+        while True:
+            await asyncio.sleep(REFRESH_SECONDS)
+            places = list(self.ours())
+            for begin in range(0, len(places), MOST_AT_ONCE):
+                await _quietly(self._ephemeral.stay(places[begin : begin + MOST_AT_ONCE], PRESENT_SECONDS))
+
+    async def _announce_departures(self) -> None:
+        while True:
+            await asyncio.sleep(DEPARTURES_SECONDS)
+            try:
+                departed = await self._ephemeral.departed()
+            except Unavailable:
+                continue
+            for channel, occupant in departed:
+                self._whisper(Channel(channel), Leave(_info(occupant)))
+
+    def _own(self, coroutine: Coroutine[Any, Any, None]) -> None:
+        task = asyncio.get_running_loop().create_task(coroutine)
+        self._tasks.add(task)
+        task.add_done_callback(self._tasks.discard)
+
+
+async def _quietly(told: Coroutine[Any, Any, None]) -> None:
+    """Tell Redis; if it is away the next refresh does, or time."""
+    with contextlib.suppress(Unavailable):
+        await told
+
+
+def occupant(info: ClientInfo) -> Occupant:
+    return Occupant(info.user, info.client, info.conn_info.decode())
+
+
+def _info(occupant: Occupant) -> ClientInfo:
+    return ClientInfo(occupant.person, occupant.socket, occupant.description.encode())
