@@ -51,20 +51,19 @@ def p99(reading: Reading) -> float:
 class Broadcast:
     """Measures a side; each reading has clients and a publisher of its own."""
 
-    def __init__(self, ground: Ground, person: Person) -> None:
+    def __init__(self, ground: Ground, people: Sequence[Person]) -> None:
         self._ground = ground
-        self._person = person
+        self._people = people[:CLIENTS]
 
     def measure(self, stack: Stack, running: Running, seconds: float, *, rate: float = 0.0) -> Reading:
         """At full load, or `rate` events a second. Raises SwarmError if a client was cut."""
-        room = f"user:{self._person.id}" if stack.form == "key2key" else ROOM
-        clients = [Client(running.port, stack.path, stack.hellos(self._person, stack.rooms([ROOM])))] * CLIENTS
+        clients = [Client(running.port, stack.path, stack.hellos(one, [ROOM])) for one in self._people]
         with (
             fifo() as feedback,
             swarm(stack.dialect, clients, self._ground.cores, feedback=None if rate else feedback) as found,
         ):
             found.connect()
-            order = self._order(stack, room, rate, feedback)
+            order = self._order(stack, rate, feedback)
             with publishing(order, self._ground) as publisher:
                 found.listen(0.7)
                 meter = Meter([running], self._ground)
@@ -73,11 +72,11 @@ class Broadcast:
                 published = log(publisher, found)
         return with_latencies(reading, samples, published)
 
-    def _order(self, stack: Stack, room: str, rate: float, feedback: Path) -> Order:
+    def _order(self, stack: Stack, rate: float, feedback: Path) -> Order:
         behind = self._ground.backing
         return Order(
             form=stack.form,
-            room=room,
+            room=ROOM,
             database_url=behind.database_url,
             redis_url=behind.redis_url,
             secret=self._ground.key,
@@ -139,10 +138,10 @@ def log(publisher: subprocess.Popen[bytes], found: Swarm) -> dict[int, float]:
 
 
 def questions(
-    sides: Sequence[tuple[Stack, Running]], ground: Ground, person: Person, rounds: int, seconds: float
+    sides: Sequence[tuple[Stack, Running]], ground: Ground, people: Sequence[Person], rounds: int, seconds: float
 ) -> Iterator[Question]:
     """Full load, then ten events a second."""
-    broadcast = Broadcast(ground, person)
+    broadcast = Broadcast(ground, people)
     by_name = {stack.name: (stack, running) for stack, running in sides}
 
     def at(rate: float) -> Callable[[str], Reading]:

@@ -48,10 +48,9 @@ def pairs(stack: Stack, running: Sequence[Running], people: Sequence[Person]) ->
     for number in range(PAIRS):
         first, second = running if number % 2 == 0 else running[::-1]
         room = f"conversation:{number}"
-        rooms = stack.rooms([room])
         message = stack.message(str(row_id("conversation", number + 1)), room)
-        clients.append(Client(first.port, stack.path, stack.hellos(people[number], rooms), "w", message))
-        clients.append(Client(second.port, stack.path, stack.hellos(people[number + PAIRS], rooms)))
+        clients.append(Client(first.port, stack.path, stack.chatting(people[number], room), "w", message))
+        clients.append(Client(second.port, stack.path, stack.chatting(people[number + PAIRS], room)))
     return clients
 
 

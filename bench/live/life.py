@@ -23,11 +23,10 @@ from bench.harness.machine import family
 from bench.harness.servers import Running
 from bench.live.people import Person
 from bench.live.reading import Column, Goal, Meter, Question, Reading, in_turn
-from bench.live.stacks import Compressing, Ground, Key2Key, Stack, serving
+from bench.live.stacks import ROOM, Compressing, Ground, Key2Key, Stack, serving
 from bench.live.swarm import Client, Swarm, SwarmError, swarm
 
 SOURCES = ("127.0.0.2", "127.0.0.3", "127.0.0.4", "127.0.0.5")
-ROOM = "listing:1"
 AT_ONCE = 100
 SETTLE_SECONDS = 2.0
 BACK_SECONDS = 120.0
@@ -87,12 +86,11 @@ class Life:
                 return reading if deflate else self._storm(stack, running, found, lives, reading)
 
     def _clients(self, stack: Stack, port: int) -> list[Client]:
-        rooms = stack.rooms([ROOM])
         return [
             Client(
                 port,
                 stack.path,
-                stack.hellos(person, rooms),
+                stack.hellos(person, [ROOM]),
                 again=stack.again(person),
                 source=SOURCES[number % len(SOURCES)],
             )

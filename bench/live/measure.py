@@ -30,7 +30,6 @@ from bench.live.stacks import (
 )
 from bench.live.swarm import ceiling
 from bench.live.tables import generator, table
-from k2k.core.settings import LiveSettings
 
 
 @dataclass(frozen=True)
@@ -79,12 +78,11 @@ def measure(quick: bool) -> str:
         asyncio.run(populate(behind.database_url))
         ground = Ground(behind, key, cores)
         with running(stacks, ground, "broadcast") as sides:
-            found += broadcast.questions(sides, ground, everybody[0], effort.rounds, effort.seconds)
-        with_compression = [Compressing()] if "compression" in LiveSettings.model_fields else []
+            found += broadcast.questions(sides, ground, everybody, effort.rounds, effort.seconds)
         free = replace(ground, cores=Cores())
         writing = [Key2Key(), NodeWs(), NodeBatched(), SocketIo(), FastApi()]
         found += chat.questions(writing, free, everybody, effort.rounds, effort.seconds)
-        living = [Key2Key(), *with_compression, NodeWs(), SocketIo(), FastApi(), Channels()]
+        living = [Key2Key(), Compressing(), NodeWs(), SocketIo(), FastApi(), Channels()]
         found += life.questions(living, ground, everybody[: effort.sockets], effort.lives)
         said = [f"{stack.name}: {stack.versions()}" for stack in stacks]
     parts = [report.conditions(BENCH.name, cores, *said), generator(ceilings), *map(table, found)]

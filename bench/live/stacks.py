@@ -65,6 +65,10 @@ class Stack(ABC):
         """The frames of a new client, each of which is answered by one."""
         return [json.dumps({"token": person.token, "rooms": list(rooms)})]
 
+    def chatting(self, person: Person, conversation: str) -> list[str]:
+        """The first frames of somebody who takes part in a conversation, a room with most."""
+        return self.hellos(person, [conversation])
+
     def again(self, person: Person) -> str:
         """The first frame of a client that comes back, with @E and @O for its place; empty: like a new one."""
         return ""
@@ -72,10 +76,6 @@ class Stack(ABC):
     def message(self, conversation: str, room: str) -> str:
         """The frame with which a message is said; ours name the conversation, peers the room."""
         return json.dumps({"room": room, "client_id": "@N", "message": TEXT})
-
-    def rooms(self, wanted: Sequence[str]) -> Sequence[str]:
-        """The rooms a client asks for besides its own."""
-        return wanted
 
 
 class Key2Key(Stack):
@@ -97,6 +97,9 @@ class Key2Key(Stack):
         subscribes = [{"id": 2 + n, "subscribe": {"channel": room}} for n, room in enumerate(rooms)]
         return [json.dumps(command) for command in (connect, *subscribes)]
 
+    def chatting(self, person: Person, conversation: str) -> list[str]:
+        return self.hellos(person, [])  # what is said goes to everybody's own channel
+
     def again(self, person: Person) -> str:
         subs = f'{{"user:{person.id}":{{"recover":true,"epoch":"@E","offset":@O}}}}'
         return f'{{"id":1,"connect":{{"token":"{person.token}","subs":{subs}}}}}'
@@ -104,10 +107,6 @@ class Key2Key(Stack):
     def message(self, conversation: str, room: str) -> str:
         sent = f'{{"conversation_id":"{conversation}","client_id":"@N","message":"{TEXT}"}}'
         return f'{{"id":@N,"rpc":{{"method":"chat.send","data":{sent}}}}}'
-
-    def rooms(self, wanted: Sequence[str]) -> Sequence[str]:
-        # Until clients may subscribe: everybody has a personal channel, and nothing else.
-        return ()
 
 
 class Compressing(Key2Key):
