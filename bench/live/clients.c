@@ -185,30 +185,31 @@ static int starts(const char *text, size_t size, const char *with) {
     return size >= strlen(with) && !memcmp(text, with, strlen(with));
 }
 
-/* The place in a stream that a reply or a push tells. */
+/* Where the client's own channel stands, as the reply to its connect tells it. */
 static void note_place(struct client *c, const char *line, size_t size) {
-    const char *epoch = memmem(line, size, "\"epoch\":\"", 9);
-    if (epoch && c->state == GREETING) {
-        const char *from = epoch + 9, *to = memchr(from, '"', size - (size_t)(from - line));
-        if (to && (size_t)(to - from) < sizeof c->epoch) snprintf(c->epoch, sizeof c->epoch, "%.*s", (int)(to - from), from);
-    }
-    const char *offset = epoch && c->state == GREETING ? memmem(epoch, size - (size_t)(epoch - line), "\"offset\":", 9)
-                                                       : memrchr(line, ':', size);
-    if (offset) c->offset = strtoul(offset + (*offset == ':' ? 1 : 9), NULL, 10);
+    const char *from = memmem(line, size, "\"epoch\":\"", 9);
+    if (!from) return;
+    from += 9;
+    const char *to = memchr(from, '"', size - (size_t)(from - line));
+    const char *offset = memmem(from, size - (size_t)(from - line), "\"offset\":", 9);
+    if (!to || !offset || (size_t)(to - from) >= sizeof c->epoch) return;
+    snprintf(c->epoch, sizeof c->epoch, "%.*s", (int)(to - from), from);
+    c->offset = strtoul(offset + 9, NULL, 10);
 }
 
 static void line(struct client *c, const char *text, size_t size, uint64_t moment) {
     if (size == 2) put_frame(c, 1, "{}", 2);
     else if (starts(text, size, "{\"push\"")) {
         marks(c, text, size, moment);
-        if (*c->again) note_place(c, text, size);
+        if (*c->again && starts(text, size, "{\"push\":{\"channel\":\"user:"))
+            c->offset = strtoul((char *)memrchr(text, ':', size) + 1, NULL, 10);
     } else if (starts(text, size, "{\"id\"")) {
         if (memmem(text, size < 200 ? size : 200, "\"error\"", 7)) {
             if (!refusals++) fprintf(stderr, "clients: refused: %.*s\n", (int)size, text);
         }
         if (c->state != GREETING) replies++;
         else {
-            if (*c->again) note_place(c, text, size), marks(c, text, size, moment);
+            if (*c->again && !c->answers) note_place(c, text, size), marks(c, text, size, moment);
             answered(c);
         }
     }
@@ -385,7 +386,7 @@ static void connect_all(double seconds, unsigned long number) {
     keep_coming = 0;
     double took = (double)(now() - begun) / 1e6;
     printf("{\"ready\": %d, \"caught_up\": %d, \"seconds\": %.6f, \"cpu\": %.4f, \"refusals\": %lu, \"losses\": %lu}\n",
-           ready, ready == count ? there : 0, took, cpu() - used, refusals, losses);
+           ready, there, took, cpu() - used, refusals, losses);
 }
 
 static void zero(void) {
