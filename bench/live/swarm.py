@@ -57,16 +57,21 @@ class Sample:
     late: float
 
 
+def compiler() -> str | None:
+    """The path of a C compiler."""
+    return shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
+
+
 def built(name: str) -> Path:
     """The program, compiled when its source is newer. Raises SwarmError without a compiler."""
     source, program = SOURCES / f"{name}.c", HOME / name
     if not program.exists() or program.stat().st_mtime < source.stat().st_mtime:
-        compiler = shutil.which("cc") or shutil.which("gcc") or shutil.which("clang")
-        if compiler is None:
+        command = compiler()
+        if command is None:
             raise SwarmError("The clients of this bench are written in C: install a compiler (cc)")
         program.parent.mkdir(parents=True, exist_ok=True)
         fresh = program.with_suffix(f".{os.getpid()}")
-        subprocess.run([compiler, "-O2", "-o", str(fresh), str(source)], check=True, timeout=120)
+        subprocess.run([command, "-O2", "-o", str(fresh), str(source)], check=True, timeout=120)
         fresh.replace(program)
     return program
 
