@@ -45,7 +45,8 @@ requirements: .venv/dev
 			--no-annotate --custom-compile-command "make requirements" $$name.in -o $$name.txt || exit 1; \
 	done
 	for home in . $(dir $(wildcard bench/peers/*/package.json)); do \
-		$(BIN)/python tools/node.py npm --prefix $$home install --package-lock-only || exit 1; \
+		$(BIN)/python tools/node.py npm --prefix $$home install --package-lock-only \
+			--omit-lockfile-registry-resolved --ignore-scripts || exit 1; \
 	done
 
 # What the migrations read. Only for those that no database outside of development has yet: the others are history.
