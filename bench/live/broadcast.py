@@ -134,7 +134,9 @@ def log(publisher: subprocess.Popen[bytes], found: Swarm) -> dict[int, float]:
     publisher.stdin.close()
     while not select.select([publisher.stdout], [], [], 0)[0]:
         found.listen(0.05)
-    return {number: at for number, _, at in json.loads(publisher.stdout.readline())}
+    if not (said := publisher.stdout.readline()):
+        raise SwarmError("the publisher has ended; see its words above")
+    return {number: at for number, _, at in json.loads(said)}
 
 
 def questions(

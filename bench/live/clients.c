@@ -206,6 +206,7 @@ static void line(struct client *c, const char *text, size_t size, uint64_t momen
     } else if (starts(text, size, "{\"id\"")) {
         if (memmem(text, size < 200 ? size : 200, "\"error\"", 7)) {
             if (!refusals++) fprintf(stderr, "clients: refused: %.*s\n", (int)size, text);
+            if (c->state == GREETING) { lose(c); return; } /* and come back */
         }
         if (c->state != GREETING) replies++;
         else {

@@ -109,7 +109,7 @@ class Life:
             missed.start()
         lives.enter_context(serving(stack, self.ground, "live-life-again", running.port))
         started = time.monotonic()
-        told = found.answer(BACK_SECONDS)
+        told = found.answer(BACK_SECONDS, refusals=True)  # who is refused comes back
         ended = time.monotonic()
         if ours:
             missed.join()

@@ -43,7 +43,7 @@ class Effort:
     """Rounds of what lasts as long as a process."""
 
 
-THOROUGH = Effort(rounds=5, seconds=4.0, sockets=10_000, lives=3)
+THOROUGH = Effort(rounds=5, seconds=4.0, sockets=10_000, lives=2)
 QUICK = Effort(rounds=1, seconds=1.0, sockets=1_000, lives=1)
 
 

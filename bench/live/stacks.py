@@ -23,6 +23,7 @@ from bench.harness.machine import Cores, versions
 from bench.harness.servers import HOME, ROOT, Backing, Running, key2key, process
 from bench.live.people import Person, row_id
 from k2k.core.settings import load
+from k2k.infra.embedded import EmbeddedError
 from tools import node
 
 ROOM = f"listing:{row_id('listing', 1)}"
@@ -227,7 +228,7 @@ def variables(ground: Ground, port: int) -> dict[str, str]:
     }
 
 
-class NoNode(Exception):
+class NoNode(EmbeddedError):
     """There is no Node.js here."""
 
 

@@ -20,6 +20,7 @@ from aiohttp.test_utils import unused_port
 
 from bench.harness.machine import Cores, pin
 from bench.harness.servers import HOME, end
+from bench.harness.window import ErrorsUnderLoad
 from bench.live.stacks import Dialect
 
 SOURCES = Path(__file__).parent
@@ -28,7 +29,7 @@ FIRST = 1_000_000_000
 _SAMPLE = struct.Struct("=QII")
 
 
-class SwarmError(Exception):
+class SwarmError(ErrorsUnderLoad):
     """The clients cannot be built, or were not served as they should be."""
 
 
@@ -111,10 +112,10 @@ class Swarm:
         self._running.stdin.write(order.encode() + b"\n")
         self._running.stdin.flush()
 
-    def answer(self, seconds: float) -> dict[str, Any]:
-        """What came of the order, which takes about so many seconds."""
+    def answer(self, seconds: float, *, refusals: bool = False) -> dict[str, Any]:
+        """What came of the order, which takes about so many seconds. `refusals`: may clients have been refused?"""
         answer: dict[str, Any] = json.loads(self._line(seconds + PATIENCE))
-        if answer.get("refusals"):
+        if answer.get("refusals") and not refusals:
             raise SwarmError(f"{answer['refusals']} refusals")
         return answer
 
