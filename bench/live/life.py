@@ -103,6 +103,7 @@ class Life:
         os.kill(running.pid, signal.SIGKILL)
         killed = time.monotonic()
         found.listen_to_the_end(0.1)
+        asked = time.monotonic()
         found.begin(f"connect {BACK_SECONDS} {MISSED if ours else 0}")
         missed = threading.Thread(target=lambda: asyncio.run(emit(self.ground, self.people)))
         if ours:
@@ -110,12 +111,11 @@ class Life:
         lives.enter_context(serving(stack, self.ground, "live-life-again", running.port))
         started = time.monotonic()
         told = found.answer(BACK_SECONDS, refusals=True)  # who is refused comes back
-        ended = time.monotonic()
         if ours:
             missed.join()
         if told["caught_up"] < len(self.people):
             raise SwarmError(f"only {told['caught_up']} of {len(self.people)} came back: {json.dumps(told)}")
-        return replace(reading, back=ended - killed, start=started - killed)
+        return replace(reading, back=asked - killed + told["seconds"], start=started - killed)
 
 
 async def emit(ground: Ground, people: Sequence[Person]) -> None:

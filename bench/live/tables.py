@@ -52,7 +52,8 @@ def said(reached: bool) -> str:
 def generator(ceilings: Sequence[Ceiling]) -> str:
     """How it is known that the clients were not the limit."""
     found = "; ".join(
-        f"{one.per_second:,.0f} deliveries/s at {one.busy:.0%} of its core, {one.together} in a write"
+        f"{one.per_second:,.0f} deliveries/s at {one.busy:.0%} of its core, {one.together} in a write, which makes "
+        f"{one.at_most:,.0f} of the whole core"
         for one in ceilings
     )
     return (
