@@ -39,11 +39,15 @@ openapi: .venv/runtime
 
 # The exact versions of everything, with hashes, from the short lists a person edits.
 requirements: .venv/dev
-	for name in requirements requirements-embedded requirements-dev requirements-node bench/peers/fastapi/requirements; do \
+	for name in requirements requirements-embedded requirements-dev requirements-node \
+		$(patsubst %.in,%,$(wildcard bench/peers/*/requirements.in)); do \
 		$(BIN)/uv pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
 			--no-annotate --custom-compile-command "make requirements" $$name.in -o $$name.txt || exit 1; \
 	done
-	$(BIN)/python tools/node.py npm install --package-lock-only
+	for home in . $(dir $(wildcard bench/peers/*/package.json)); do \
+		$(BIN)/python tools/node.py npm --prefix $$home install --package-lock-only \
+			--omit-lockfile-registry-resolved --ignore-scripts || exit 1; \
+	done
 
 # What the migrations read. Only for those that no database outside of development has yet: the others are history.
 checksums: .venv/runtime

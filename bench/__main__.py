@@ -6,8 +6,9 @@ import sys
 
 from bench import delivery, rest
 from bench.harness.command import run
+from bench.live import measure as live
 
-BENCHES = (delivery.BENCH, rest.BENCH)
+BENCHES = (delivery.BENCH, rest.BENCH, live.BENCH)
 
 if __name__ == "__main__":
     sys.exit(run(BENCHES, __doc__ or ""))

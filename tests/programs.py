@@ -15,6 +15,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.live.swarm import compiler
 from tools import node
 
 ROOT = Path(__file__).parents[1]
@@ -48,6 +49,11 @@ def ethiopic_font() -> str | None:
     return str(FONT) if FONT.is_dir() else None
 
 
+def c_compiler() -> str | None:
+    """The path of what compiles the bench's clients."""
+    return compiler()
+
+
 def npm_packages() -> str | None:
     """The directory of the installed npm packages, if there is also a Node.js for them."""
     directory = ROOT / "node_modules"
@@ -63,6 +69,7 @@ PROGRAMS = {
     "nginx": _debian(nginx, "nginx-light"),
     "Ethiopic font": _debian(ethiopic_font, "fonts-sil-abyssinica"),
     "npm packages": Program(npm_packages, None, "make assets"),
+    "C compiler": _debian(c_compiler, "gcc"),
 }
 
 

@@ -10,11 +10,12 @@ import platform
 import secrets
 import shutil
 import signal
+import socket
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from urllib.error import HTTPError, URLError
@@ -100,9 +101,20 @@ def secret() -> str:
 
 @contextmanager
 def key2key(
-    name: str, backing: Backing, secret: str, cores: Cores, *, loop: str = "default", seeded: bool = False
+    name: str,
+    backing: Backing,
+    secret: str,
+    cores: Cores,
+    *,
+    loop: str = "default",
+    seeded: bool = False,
+    port: int | None = None,
+    settings: Mapping[str, str] | None = None,
 ) -> Iterator[Running]:
-    """Our serving process. `loop`: asyncio, uvloop, or whatever run.py takes; `seeded`: with the sample market."""
+    """Our serving process. `loop`: asyncio, uvloop, or whatever run.py takes; `seeded`: with the sample market.
+
+    `settings` are further variables of its environment.
+    """
     environment = {
         "K2K_ENVIRONMENT": "development" if seeded else "production",
         "K2K_HOME": str(HOME / "servers" / name),
@@ -112,8 +124,9 @@ def key2key(
         "K2K_LIMITS__ADDRESS_PER_MINUTE": "100000000",
         "DATABASE_URL": backing.database_url,
         "REDIS_URL": backing.redis_url,
+        **(settings or {}),
     }
-    port = unused_port()
+    port = port or unused_port()
     environment["K2K_SERVER__PORT"] = str(port)
     command = [sys.executable, "-m", "bench.harness.serve", loop]
     with process(name, command, environment, ROOT, cores.server, port, "/health/ready") as pid:
@@ -128,9 +141,12 @@ def process(
     directory: Path,
     cores: tuple[int, ...],
     port: int,
-    path: str,
+    path: str | None,
 ) -> Iterator[int]:
-    """A process that serves, from its first good answer on `path`; its pid. Raises RuntimeError with its last words."""
+    """A process that serves, from its first good answer on `path` (None: from when it listens); its pid.
+
+    Raises RuntimeError with its last words.
+    """
     log = HOME / "servers" / f"{name}.log"
     log.parent.mkdir(parents=True, exist_ok=True)
     setpriv = shutil.which("setpriv") if platform.system() == "Linux" else None
@@ -146,21 +162,29 @@ def process(
             stderr=subprocess.STDOUT,
         )
     try:
-        await_answer(running, f"http://127.0.0.1:{port}{path}", log)
+        await_answer(running, port, path, log)
         pin(running.pid, cores)
         yield running.pid
     finally:
         end(running)
 
 
-def await_answer(running: subprocess.Popen[bytes], url: str, log: Path) -> None:
+def await_answer(running: subprocess.Popen[bytes], port: int, path: str | None, log: Path) -> None:
     stop_at = time.monotonic() + START_SECONDS
     while time.monotonic() < stop_at and running.poll() is None:
-        with suppress(HTTPError, URLError, OSError), urlopen(url, timeout=2):  # noqa: S310 -- our own address
+        with suppress(HTTPError, URLError, OSError), answering(port, path):
             return
         time.sleep(0.05)
     last_words = "\n".join(log.read_text(errors="replace").splitlines()[-15:])
     raise RuntimeError(f"{log.stem} does not serve. {log} ends with:\n{last_words}")
+
+
+def answering(port: int, path: str | None) -> AbstractContextManager[object]:
+    """An open connection to who listens there, or its good answer. Raises OSError or urllib's errors."""
+    if path is None:
+        return socket.create_connection(("127.0.0.1", port), timeout=2)
+    answer: AbstractContextManager[object] = urlopen(f"http://127.0.0.1:{port}{path}", timeout=2)
+    return answer
 
 
 def end(running: subprocess.Popen[bytes]) -> None:
