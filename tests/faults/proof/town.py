@@ -1,0 +1,144 @@
+"""The people of the story, made through the public API: agents, buyers, their talks, and an agency that races."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from itertools import count
+from typing import Any, TypeVar
+
+import aiohttp
+import asyncpg
+
+from tests.faults.proof.device import NotSent, Person, Refused, Unknown, rest
+
+PASSWORD = "injera and shiro at noon"
+HOUSE = {
+    "title": "House behind Meskel Square",
+    "property_type": "house",
+    "listing_type": "sale",
+    "price": 9000000,
+    "city": "Addis Ababa",
+}
+# argon2 takes a few at once and turns away who waits too long.
+AT_ONCE = 8
+TRIES = 40
+Answer = TypeVar("Answer")
+
+
+@dataclass(frozen=True)
+class Talk:
+    """A conversation between a buyer and the agent who claimed the lead. A quiet one has a message now and then."""
+
+    id: str
+    people: tuple[Person, Person]
+    quiet: bool
+
+
+@dataclass(frozen=True)
+class Town:
+    talks: list[Talk]
+    racers: list[Person]
+    """The agents of one agency, its owner first: a lead of theirs is for whoever claims first."""
+    asker: Person
+    """The buyer whose enquiries they race for."""
+
+    @property
+    def people(self) -> list[Person]:
+        return [*(person for talk in self.talks for person in talk.people), *self.racers, self.asker]
+
+
+class Registry:
+    """Signs people up, each from an address of their own: the limits on sign-ins are by address."""
+
+    def __init__(self, http: aiohttp.ClientSession, base: str) -> None:
+        self._http = http
+        self._base = base
+        self._room = asyncio.Semaphore(AT_ONCE)
+        self._numbers = count(1)
+
+    async def person(self, name: str) -> Person:
+        """Somebody new, signed in."""
+        number = next(self._numbers)
+        email, address = f"{name}-{number}@proof.example", f"198.18.{number // 250}.{number % 250 + 1}"
+        origin = {"X-Forwarded-For": address}
+        account = {"full_name": name, "email": email, "password": PASSWORD}
+        async with self._room:
+            await persistently(
+                lambda: rest(self._http, self._base, "POST", "/auth/register", None, json=account, headers=origin)
+            )
+        token = await self.token(email, address)
+        me = await self.call(Person(name, "", email, address, token), "GET", "/auth/me")
+        return Person(name, me["id"], email, address, token)
+
+    async def token(self, email: str, address: str, base: str | None = None) -> str:
+        """An access token of a new sign-in."""
+        wish = {"email": email, "password": PASSWORD}
+        origin = {"X-Forwarded-For": address}
+        async with self._room:
+            pair = await persistently(
+                lambda: rest(self._http, base or self._base, "POST", "/auth/login", None, json=wish, headers=origin)
+            )
+        return str(pair["access_token"])
+
+    async def call(self, person: Person, method: str, path: str, **body: Any) -> Any:
+        sent = {"json": body} if body else {}
+        return await persistently(lambda: rest(self._http, self._base, method, path, person, **sent))
+
+    async def agent(self, name: str) -> Person:
+        person = await self.person(name)
+        await self.call(person, "POST", "/agents/profile", display_name=name)
+        return person
+
+    async def listing(self, seller: Person) -> str:
+        return str((await self.call(seller, "POST", "/properties", **HOUSE))["id"])
+
+    async def talk(self, name: str, *, quiet: bool) -> Talk:
+        """Two new people and their conversation."""
+        agent, buyer = await asyncio.gather(self.agent(f"{name}-agent"), self.person(f"{name}-buyer"))
+        listing = await self.listing(agent)
+        first = {"client_id": f"{name}-enquiry", "message": "Is it still free?"}
+        enquiry = await self.call(buyer, "POST", f"/listings/{listing}/enquiries", **first)
+        await self.call(agent, "POST", f"/leads/{enquiry['lead_id']}/claim")
+        return Talk(enquiry["conversation_id"], (buyer, agent), quiet)
+
+
+async def settle(
+    http: aiohttp.ClientSession,
+    base: str,
+    database: asyncpg.Connection[asyncpg.Record],
+    *,
+    busy: int,
+    quiet: int,
+    racers: int,
+) -> Town:
+    """Everybody there is, while nothing is broken yet."""
+    registry = Registry(http, base)
+    talks = await asyncio.gather(
+        *(registry.talk(f"busy{number}", quiet=False) for number in range(busy)),
+        *(registry.talk(f"quiet{number}", quiet=True) for number in range(quiet)),
+    )
+    owner, *members = await asyncio.gather(*(registry.agent(f"racer{number}") for number in range(racers)))
+    agency = await registry.call(owner, "POST", "/agencies", name="Bole Homes", city="Addis Ababa")
+    # There is no operation yet by which an agent joins an agency.
+    await database.execute(
+        "update agent_profiles set agency_id = $1, agency_role = 'member' where user_id = any ($2::uuid[])",
+        agency["id"],
+        [member.id for member in members],
+    )
+    return Town(list(talks), [owner, *members], await registry.person("asker"))
+
+
+async def persistently(call: Callable[[], Awaitable[Answer]]) -> Answer:
+    """Repeat a call that may be repeated until it is answered. Raises Refused, and Unknown when it never is."""
+    for _ in range(TRIES):
+        try:
+            return await call()
+        except (NotSent, Unknown):
+            pass
+        except Refused as refusal:
+            if refusal.number not in (429, 503):
+                raise
+        await asyncio.sleep(0.25)
+    raise Unknown("no answer however often it was asked")
