@@ -10,7 +10,8 @@ from __future__ import annotations
 import json
 import os
 import time
-from collections.abc import Iterator
+from collections import deque
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +52,13 @@ def lines(path: Path) -> Iterator[dict[str, Any]]:
             yield json.loads(line)
 
 
-def about(path: Path, *words: str, most: int = 40) -> list[str]:
-    """The last lines that mention one of the words: the part of the history that concerns a violation."""
+def about(path: Path, what: str, words: Sequence[str], most: int = 15) -> list[str]:
+    """The part of the history that concerns a violation: the last lines with one of its words until it was seen."""
+    found: deque[str] = deque(maxlen=most)
     with path.open(encoding="utf-8") as file:
-        found = [line.rstrip() for line in file if any(word in line for word in words)]
-    return found[-most:]
+        for line in file:
+            if any(word in line for word in words):
+                found.append(line.rstrip())
+                if '"kind": "violation"' in line and json.loads(line)["what"] == what:
+                    break
+    return list(found)

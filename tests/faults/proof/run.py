@@ -100,7 +100,7 @@ class Report:
     def _violations(self) -> Iterator[str]:
         for violation in self.violations[:10]:
             yield f"\nVIOLATION: {violation}"
-            yield from about(self.history, *violation.words, most=15)
+            yield from about(self.history, violation.what, violation.words)
 
 
 def schedule(rng: random.Random, count: int) -> Iterator[list[Fault]]:
@@ -144,7 +144,8 @@ class World:
 
     def violated(self, what: str, who: str) -> None:
         """A promise was broken."""
-        self.report.violations.append(Violation(f"{what} ({self._fault})", (who,)))
+        what = f"{what} ({self._fault})"
+        self.report.violations.append(Violation(what, (who,)))
         self.history.note("violation", what=what, who=who)
         self.plan.say(f"  VIOLATION: {what} ({who})")
 

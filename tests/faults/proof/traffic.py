@@ -90,7 +90,7 @@ class Traffic:
                 answer = await self._send(speaker, conversation_id=talk.id, client_id=id_, message=text)
             except Refused as refusal:
                 if refusal.code not in (NOTHING_WRITTEN, PERHAPS_WRITTEN, "limited", "internal server error"):
-                    self.report(f"{id_} was refused: {refusal}", speaker.name)
+                    self.report(f"{id_} was refused: {refusal}", id_)
                     self.history.note("fail", id=id_, why=str(refusal))
                     return
                 may_stand |= refusal.code != NOTHING_WRITTEN

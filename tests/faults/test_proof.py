@@ -1,0 +1,56 @@
+"""Nothing acknowledged is lost, whatever dies: a slice of the long run, and the proof that the checker can see.
+
+`make faults` is the whole of it (tests/faults/proof).
+"""
+
+from __future__ import annotations
+
+import faulthandler
+import secrets
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.faults.proof.run import Plan, Report, run
+
+# Beyond what tests may take otherwise; a run that hangs still ends.
+PATIENCE_SECONDS = 170
+SLICE_SECONDS = 70.0
+
+
+@pytest.fixture(autouse=True)
+def _patience() -> Iterator[None]:
+    assert sys.__stderr__ is not None
+    faulthandler.dump_traceback_later(PATIENCE_SECONDS, exit=True, file=sys.__stderr__)
+    yield
+    faulthandler.cancel_dump_traceback_later()
+
+
+async def test_twenty_faults_lose_double_and_reorder_nothing(tmp_path: Path) -> None:
+    seed = secrets.randbelow(10**6)
+    report = await run(Plan(seed, faults=20, seconds=SLICE_SECONDS, home=tmp_path, hold=(0.2, 0.8)))
+    assert not report.violations, report.text()
+    assert len(report.outcomes) >= 8, report.text()
+
+
+async def spoiled(how: str, home: Path, *names: str) -> Report:
+    """A short run of processes that commit a fault; it ends with the first violation."""
+    plan = Plan(1, len(names), 60.0, home, names=names, environment={"PROOF_SPOILED": how}, until_violation=True)
+    return await run(plan)
+
+
+async def test_a_process_that_answers_before_it_commits_is_caught(tmp_path: Path) -> None:
+    report = await spoiled("early", tmp_path, *["postgres killed", "app killed"] * 3)
+    assert any("was acknowledged as" in violation.what for violation in report.violations), report.text()
+
+
+async def test_a_process_that_overlooks_late_commits_is_caught(tmp_path: Path) -> None:
+    report = await spoiled("cursor", tmp_path, *["valkey killed + hot stream locked"] * 4)
+    assert any("after healing it is at" in violation.what for violation in report.violations), report.text()
+
+
+async def test_a_process_that_repeats_events_is_caught(tmp_path: Path) -> None:
+    report = await spoiled("doubles", tmp_path, "clients dropped")
+    assert any(violation.what.startswith("a duplicate") for violation in report.violations), report.text()
