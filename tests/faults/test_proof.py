@@ -37,8 +37,21 @@ async def test_twenty_faults_lose_double_and_reorder_nothing(tmp_path: Path) -> 
 
 async def spoiled(how: str, home: Path, *names: str) -> Report:
     """A short run of processes that commit a fault; it ends with the first violation."""
-    plan = Plan(1, len(names), 60.0, home, names=names, environment={"PROOF_SPOILED": how}, until_violation=True)
-    return await run(plan)
+    spoiling = {"PROOF_SPOILED": how}
+    return await run(
+        Plan(
+            1,
+            len(names),
+            60.0,
+            home,
+            hold=(0.3, 0.3),
+            busy=2,
+            quiet=2,
+            names=names,
+            environment=spoiling,
+            until_violation=True,
+        )
+    )
 
 
 async def test_a_process_that_answers_before_it_commits_is_caught(tmp_path: Path) -> None:
@@ -47,7 +60,7 @@ async def test_a_process_that_answers_before_it_commits_is_caught(tmp_path: Path
 
 
 async def test_a_process_that_overlooks_late_commits_is_caught(tmp_path: Path) -> None:
-    report = await spoiled("cursor", tmp_path, *["valkey killed + hot stream locked"] * 4)
+    report = await spoiled("cursor", tmp_path, *["valkey killed + one commit late"] * 4)
     assert any("after healing it is at" in violation.what for violation in report.violations), report.text()
 
 

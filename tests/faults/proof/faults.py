@@ -14,20 +14,19 @@ from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppres
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
-import asyncpg
 import psutil
 
-from tests.faults.proof.device import Device
+from tests.faults.proof.device import Device, Person
 from tests.faults.proof.proxy import Proxy, Trap
 from tests.faults.proof.servers import App, Postgres, Valkey
-from tests.faults.proof.town import Town
+from tests.faults.proof.town import Talk, Town
 
 # A trap or a trigger waits for a write to fall into it.
 TRAP_SECONDS = 5.0
-# How long a hot row is held, and with it whoever writes to that stream.
+# How long a stream is held: less than the deadline of those who wait for it.
 LOCK_SECONDS = 1.5
 FLOOD = "for _ = 1, 2000 do redis.call('PUBLISH', ARGV[1], ARGV[2]) end"
-LOCK = "select from streams where channel = any ($1) order by channel for update"
+LOCK = "select from streams where channel = $1 for update"
 
 
 class World(Protocol):
@@ -40,6 +39,9 @@ class World(Protocol):
     town: Town
 
     def all_devices(self) -> Sequence[Device]: ...
+
+    def speak(self, talk: Talk) -> None:
+        """Have one of the two say something, now."""
 
 
 Inflict = Callable[[World], AbstractAsyncContextManager[None]]
@@ -254,11 +256,23 @@ async def postgres_sessions_terminated(world: World) -> AsyncIterator[None]:
     yield
 
 
-@fault("postgres")
+@fault("postgres", "writes")
 async def hot_stream_locked(world: World) -> AsyncIterator[None]:
-    """Whoever writes to that stream has begun, waits, and commits late, after many who began later."""
-    async with locked(world):
-        yield
+    """Whoever writes to somebody busy waits, and whoever is gathered with them."""
+    talk = world.rng.choice([talk for talk in world.town.talks if not talk.quiet])
+    async with locked(world, talk.people[0]):
+        await asyncio.sleep(LOCK_SECONDS)
+    yield
+
+
+@fault("postgres", "writes")
+async def one_commit_late(world: World) -> AsyncIterator[None]:
+    """A message to somebody quiet begins, waits, and is committed after many that began later."""
+    talk = world.rng.choice([talk for talk in world.town.talks if talk.quiet])
+    async with locked(world, talk.people[0]):
+        world.speak(talk)
+        await asyncio.sleep(LOCK_SECONDS)
+    yield
 
 
 def _is_client_backend(one: psutil.Process) -> bool:
@@ -322,17 +336,12 @@ async def trapped(world: World, when: Literal["before", "after"]) -> AsyncIterat
 
 
 @asynccontextmanager
-async def locked(world: World) -> AsyncIterator[None]:
-    """Hold the stream of somebody quiet and that of somebody busy."""
-    talks = world.town.talks
-    chosen = [world.rng.choice([talk for talk in talks if talk.quiet == quiet]) for quiet in (True, False)]
-    channels = [talk.people[0].channel for talk in chosen]
+async def locked(world: World, person: Person) -> AsyncIterator[None]:
+    """Hold the stream of `person`, so that nothing can be numbered in it."""
     connection = await world.postgres.connect()
     try:
-        with suppress(asyncpg.PostgresError, OSError):  # the other fault may take the connection away
-            async with connection.transaction():
-                await connection.execute(LOCK, channels)
-                await asyncio.sleep(LOCK_SECONDS)
-        yield
+        async with connection.transaction():
+            await connection.execute(LOCK, person.channel)
+            yield
     finally:
         connection.terminate()

@@ -24,7 +24,7 @@ from tests.faults.proof.judge import Violation
 from tests.faults.proof.proxy import Proxy
 from tests.faults.proof.resources import Footprint
 from tests.faults.proof.servers import App, Postgres, Valkey
-from tests.faults.proof.town import Registry, Town, settle
+from tests.faults.proof.town import Registry, Talk, Town, settle
 from tests.faults.proof.traffic import Traffic
 
 APPS = 3
@@ -56,6 +56,7 @@ class Plan:
     environment: dict[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _: None
     until_violation: bool = False
+    """The first one ends the run, and nothing is measured."""
 
 
 @dataclass
@@ -142,6 +143,10 @@ class World:
     def all_devices(self) -> list[Device]:
         return [device for devices in self.devices.values() for device in devices]
 
+    def speak(self, talk: Talk) -> None:
+        """Have one of the two say something, now."""
+        self.traffic.speak(talk)
+
     def violated(self, what: str, who: str) -> None:
         """A promise was broken."""
         what = f"{what} ({self._fault})"
@@ -206,7 +211,7 @@ class World:
         )
 
     async def warm_up(self) -> list[Footprint]:
-        """Let everybody connect and talk a little, and leave; what the processes then hold. Then it begins."""
+        """Let everybody connect and talk a little, and leave: what the processes then hold."""
         await self._connect()
         for _ in range(WARM_UP_ROUNDS):
             await asyncio.gather(
@@ -215,10 +220,12 @@ class World:
         for device in self.all_devices():
             await device.stop()
         await asyncio.sleep(IDLE_SECONDS)
-        baseline = [await resources.footprint(self.http, app) for app in self.apps]
+        return [await resources.footprint(self.http, app) for app in self.apps]
+
+    async def begin(self) -> None:
+        """Everybody connects and goes about their day."""
         await self._connect()
         self.traffic.start()
-        return baseline
 
     async def _connect(self) -> None:
         for device in self.all_devices():
@@ -309,13 +316,18 @@ class World:
                 self.violated(violation.what, violation.words[0])
         finally:
             await database.close()
+        self.report.counts = {"messages": self.traffic.acknowledged, **self.traffic.counts}
+        if baseline:
+            await self._measure(baseline)
+
+    async def _measure(self, baseline: list[Footprint]) -> None:
+        """What the processes hold when nobody is there any more."""
         await asyncio.sleep(IDLE_SECONDS)
         for app, before in zip(self.apps, baseline, strict=True):
             now = await resources.footprint(self.http, app)
             self.report.footprints.append(f"app {app.number} ({app.starts} starts): {before} → {now}")
             for fault in resources.grown(before, now):
                 self.violated(fault, f"app {app.number}")
-        self.report.counts = {"messages": self.traffic.acknowledged, **self.traffic.counts}
 
     async def stop(self) -> None:
         """End everything that was started, however it stands."""
@@ -353,7 +365,8 @@ async def run(plan: Plan) -> Report:
     began = time.monotonic()
     async with running(plan) as world:
         await world.populate()
-        baseline = await world.warm_up()
+        baseline = [] if plan.until_violation else await world.warm_up()
+        await world.begin()
         faults = named(plan.names) if plan.names else schedule(world.rng, plan.faults)
         first = time.monotonic()
         for number, chosen in enumerate(faults, 1):
@@ -361,7 +374,6 @@ async def run(plan: Plan) -> Report:
                 break
             await world.suffer(chosen)
             world.tell(number)
-        if not (plan.until_violation and world.report.violations):
-            await world.finish(baseline)
+        await world.finish(baseline)
         world.report.seconds = time.monotonic() - began
         return world.report

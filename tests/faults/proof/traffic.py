@@ -26,6 +26,7 @@ CREDULOUS = 10
 # After an acknowledged sign-out: until REST refuses everywhere; until sockets are closed, from then or from healing.
 REST_SECONDS = 1.0
 SOCKET_SECONDS = 2.0
+REFUSED_SECONDS = 60.0
 
 
 @dataclass
@@ -77,6 +78,10 @@ class Traffic:
                 self._own(self._after(seconds, lambda talk=talk: self.say(talk, self.rng.choice(talk.people))))  # type: ignore[misc]
         self._own(self._after(seconds, self.race))
         self._own(self._after(seconds, self.sign_out))
+
+    def speak(self, talk: Talk) -> None:
+        """One of the two says something, now."""
+        self._own(self.say(talk, self.rng.choice(talk.people)))
 
     async def say(self, talk: Talk, speaker: Person) -> None:
         """One message, repeated under its client_id until its fate is known."""
@@ -141,39 +146,37 @@ class Traffic:
         visitor = Person(f"visitor{next(self._numbers)}", person.id, person.email, person.address, token)
         device = Device(visitor.name, visitor, self.doors, self.http, self.history, self.rng, self.report, 0)
         device.start()
-        with suppress(TimeoutError):  # if nobody lets it in at the moment, its token must end all the same
-            await asyncio.wait_for(device.joined.wait(), 10)
-        self.history.note("invoke", id=visitor.name, op="logout")
-        await self._log_out(visitor)
-        self.history.note("ok", id=visitor.name)
-        self.counts["sign-outs"] += 1
-        self._own(self._watch_ended(device, visitor, time.monotonic()))
+        try:
+            with suppress(TimeoutError):  # if nobody lets it in at the moment, its token must end all the same
+                await asyncio.wait_for(device.joined.wait(), 10)
+            self.history.note("invoke", id=visitor.name, op="logout")
+            await self._log_out(visitor)
+            self.history.note("ok", id=visitor.name)
+            self.counts["sign-outs"] += 1
+            await self._watch_ended(device, visitor, time.monotonic())
+        finally:
+            await device.stop()
 
     async def _watch_ended(self, device: Device, visitor: Person, since: float) -> None:
         """REST refuses the token everywhere from a second on; the socket ends within two, counted from healing."""
-        deadline = since + 2 * REST_SECONDS
-        try:
-            while time.monotonic() < deadline or not device.refused:
-                asked = time.monotonic()
-                door = self.rng.choice(self.doors)
-                try:
-                    await rest(self.http, door, "GET", "/auth/me", visitor)
-                except (NotSent, Unknown, Refused):
-                    pass
-                else:
-                    if asked > since + REST_SECONDS:
-                        self.report(f"{door} accepted a token {asked - since:.2f} s after its sign-out", visitor.name)
-                        return
-                late = time.monotonic() - max(since, self.healed_at)
-                if not self.broken and late > SOCKET_SECONDS and device.joined.is_set():
-                    self.report(f"its socket was open {late:.2f} s after its sign-out", visitor.name)
+        while time.monotonic() < since + 2 * REST_SECONDS or not device.refused:
+            asked, door = time.monotonic(), self.rng.choice(self.doors)
+            try:
+                await rest(self.http, door, "GET", "/auth/me", visitor)
+            except (NotSent, Unknown, Refused):
+                pass
+            else:
+                if asked > since + REST_SECONDS:
+                    self.report(f"{door} accepted a token {asked - since:.2f} s after its sign-out", visitor.name)
                     return
-                if time.monotonic() - max(since, self.healed_at) > 60:
-                    self.report("its socket was never refused after its sign-out", visitor.name)
-                    return
-                await asyncio.sleep(0.1)
-        finally:
-            await device.stop()
+            late = time.monotonic() - max(since, self.healed_at)
+            if not self.broken and late > SOCKET_SECONDS and device.joined.is_set():
+                self.report(f"its socket was open {late:.2f} s after its sign-out", visitor.name)
+                return
+            if late > REFUSED_SECONDS:
+                self.report("its socket was never refused after its sign-out", visitor.name)
+                return
+            await asyncio.sleep(0.1)
 
     async def _log_out(self, visitor: Person) -> None:
         while True:
