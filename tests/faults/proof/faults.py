@@ -100,7 +100,7 @@ async def app_killed_between_commit_and_publish(world: World) -> AsyncIterator[N
     await app.start()
 
 
-@fault("app")
+@fault("app", "postgres")  # a process does not start without its database
 async def rolling_restart(world: World) -> AsyncIterator[None]:
     for app in world.rng.sample(world.apps, len(world.apps)):
         await app.end(signal.SIGTERM)

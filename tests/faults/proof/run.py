@@ -10,7 +10,7 @@ import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AsyncExitStack, asynccontextmanager, suppress
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -194,12 +194,10 @@ class World:
     async def populate(self) -> None:
         """People, their devices, and what they do from now on."""
         doors = [app.base for app in self.apps]
-        database = await self.postgres.connect()
-        try:
-            plan = self.plan
-            self.town = await settle(self.http, doors[0], database, busy=plan.busy, quiet=plan.quiet, racers=APPS)
-        finally:
-            await database.close()
+        plan = self.plan
+        self.town = await self.postgres.asked(
+            lambda database: settle(self.http, doors[0], database, busy=plan.busy, quiet=plan.quiet, racers=APPS)
+        )
         for person in self.town.people:
             self.devices[person.name] = [
                 Device(f"{person.name}/{n}", person, doors, self.http, self.history, self.chance, self.violated, 100)
@@ -239,9 +237,14 @@ class World:
         hold = self.rng.uniform(*self.plan.hold)
         self.traffic.broken, began = True, time.monotonic()
         self.traffic.stir(hold + 1.0)
-        async with AsyncExitStack() as broken:
-            await asyncio.gather(*(broken.enter_async_context(fault.inflict(self)) for fault in faults))
+        healing, broken = asyncio.Event(), asyncio.Semaphore(0)
+        async with asyncio.TaskGroup() as group:
+            for fault in faults:
+                group.create_task(self._inflict(fault, broken, healing))
+            for _ in faults:
+                await broken.acquire()
             await asyncio.sleep(hold)
+            healing.set()
         healed = self.traffic.healed_at = time.monotonic()
         self.traffic.broken = False
         self.history.note("healed", name=name)
@@ -250,13 +253,16 @@ class World:
         self.report.outcomes.append(Outcome(name, healed - began, level, writes))
         await self._check()
 
+    async def _inflict(self, fault: Fault, broken: asyncio.Semaphore, healing: asyncio.Event) -> None:
+        """Break it, say so, and heal it when all are to heal: a process may need the database back to start."""
+        async with fault.inflict(self):
+            broken.release()
+            await healing.wait()
+
     async def _level(self, healed: float) -> float:
         """Seconds until every device has what its stream held when all was healed."""
-        database = await self.postgres.connect()
-        try:
-            tops = await judge.tops(database, [person.channel for person in self.town.people])
-        finally:
-            await database.close()
+        channels = [person.channel for person in self.town.people]
+        tops = await self.postgres.asked(lambda database: judge.tops(database, channels))
 
         def behind() -> list[Device]:
             return [one for one in self.all_devices() if (one.offset or 0) < tops.get(one.person.channel, 0)]
@@ -283,13 +289,9 @@ class World:
     async def _check(self) -> None:
         """What was acknowledged since the last look is stored; everything is numbered without holes."""
         fresh, self.traffic.fresh = self.traffic.fresh, []
-        database = await self.postgres.connect()
-        try:
-            found = await judge.kept(database, fresh)
-            if len(self.report.outcomes) % SHAPE_EVERY == 0:
-                found += await judge.shape(database)
-        finally:
-            await database.close()
+        found = await self.postgres.asked(lambda database: judge.kept(database, fresh))
+        if len(self.report.outcomes) % SHAPE_EVERY == 0:
+            found += await self.postgres.asked(judge.shape)
         for violation in found:
             self.violated(violation.what, violation.words[0])
 
@@ -310,12 +312,10 @@ class World:
         for device in self.all_devices():
             await device.stop()
         self.history.sync()
-        database = await self.postgres.connect()
-        try:
-            for violation in await judge.last_word(database, self.history.path, channels):
-                self.violated(violation.what, violation.words[0])
-        finally:
-            await database.close()
+        for violation in await self.postgres.asked(
+            lambda database: judge.last_word(database, self.history.path, channels)
+        ):
+            self.violated(violation.what, violation.words[0])
         self.report.counts = {"messages": self.traffic.acknowledged, **self.traffic.counts}
         if baseline:
             await self._measure(baseline)

@@ -10,7 +10,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -28,6 +28,7 @@ from tests.faults.proof.proxy import Proxy
 
 ROOT = Path(__file__).parents[3]
 READY_SECONDS = 30.0
+AWAY = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 Answer = TypeVar("Answer")
 
 
@@ -104,7 +105,22 @@ class Postgres(Backing):
     async def connect(self, database: str = "k2k") -> asyncpg.Connection[asyncpg.Record]:
         """The checker's own way in, as superuser and past the proxies."""
         url = self.url.rsplit("/", 1)[0]
-        return await asyncpg.connect(f"{url}/{database}", timeout=5, command_timeout=60)
+        return await asyncpg.connect(f"{url}/{database}", timeout=5, command_timeout=120)
+
+    async def asked(self, question: Callable[[asyncpg.Connection[asyncpg.Record]], Awaitable[Answer]]) -> Answer:
+        """What the checker reads past the proxies, asked again while the server recovers from a crash."""
+        end = time.monotonic() + READY_SECONDS
+        while True:
+            try:
+                connection = await self.connect()
+                try:
+                    return await question(connection)
+                finally:
+                    connection.terminate()
+            except AWAY:
+                if time.monotonic() > end:
+                    raise
+            await asyncio.sleep(0.05)
 
     def through(self, proxy: Proxy) -> str:
         parts = urlsplit(self.url)
@@ -163,7 +179,6 @@ class App:
     metrics_port: int = field(default_factory=free_port)
     process: asyncio.subprocess.Process | None = None
     starts: int = 0
-    started_at: float = 0.0
 
     @property
     def base(self) -> str:
@@ -188,7 +203,17 @@ class App:
         return self.process is not None and self.process.returncode is None
 
     async def start(self, command: tuple[str, ...] = ("serve",)) -> None:
-        """Start and wait until it is ready. Raises AssertionError with its last words."""
+        """Start and wait until it is ready; again if it ends, for the database may not be back yet.
+
+        Raises AssertionError with its last words.
+        """
+        end = time.monotonic() + READY_SECONDS
+        while not await self._started(command, end):
+            last_words = "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
+            assert time.monotonic() < end, f"app {self.number} does not serve:\n{last_words}"
+
+    async def _started(self, command: tuple[str, ...], end: float) -> bool:
+        """Start once; whether it became ready before it ended or time was up."""
         self.trigger.unlink(missing_ok=True)
         own = {"PROOF_TRIGGER": str(self.trigger), "K2K_SERVER__PORT": str(self.port)}
         given = {**self.environment, **own, "K2K_METRICS__PORT": str(self.metrics_port)}
@@ -204,21 +229,15 @@ class App:
                 stderr=log,
             )
         self.starts += 1
-        await self._ready()
-        self.started_at = time.monotonic()
-
-    async def _ready(self) -> None:
-        end = time.monotonic() + READY_SECONDS
         timeout = aiohttp.ClientTimeout(total=2)
         async with aiohttp.ClientSession(timeout=timeout) as http:
             while time.monotonic() < end and self.running:
                 with suppress(aiohttp.ClientError, TimeoutError):
                     async with http.get(f"{self.base}/health/ready") as answer:
                         if answer.status == 200:
-                            return
+                            return True
                 await asyncio.sleep(0.05)
-        last_words = "\n".join(self.log.read_text(errors="replace").splitlines()[-10:])
-        raise AssertionError(f"app {self.number} does not serve:\n{last_words}")
+        return False
 
     async def end(self, number: signal.Signals = signal.SIGKILL, *, seconds: float = 30) -> None:
         """Send the signal and wait for its end; killed when that takes too long."""
