@@ -8,11 +8,17 @@ from __future__ import annotations
 import faulthandler
 import secrets
 import sys
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 from pathlib import Path
+from typing import Literal
+from urllib.parse import urlsplit
+from uuid import uuid4
 
+import asyncpg
 import pytest
 
+from tests.faults.proof.proxy import Proxy, Trap
 from tests.faults.proof.run import Plan, Report, run
 
 # Beyond what tests may take otherwise; a run that hangs still ends.
@@ -33,6 +39,51 @@ async def test_twenty_faults_lose_double_and_reorder_nothing(tmp_path: Path) -> 
     report = await run(Plan(seed, faults=20, seconds=SLICE_SECONDS, home=tmp_path, hold=(0.2, 0.8)))
     assert not report.violations, report.text()
     assert len(report.outcomes) >= 8, report.text()
+
+
+@asynccontextmanager
+async def watched(servers: tuple[str, str]) -> AsyncIterator[tuple[Proxy, asyncpg.Connection[asyncpg.Record]]]:
+    """A proxy before the run's PostgreSQL, and a connection through it to a database with one table and an emit()."""
+    url = urlsplit(servers[0])
+    proxy = Proxy(url.port or 0, postgres=True)
+    await proxy.open()
+    connection = await asyncpg.connect(servers[0].replace(f":{url.port}/", f":{proxy.port}/"), timeout=5)
+    await connection.execute("create table if not exists kept (word text)")
+    try:
+        yield proxy, connection
+    finally:
+        connection.terminate()
+        await proxy.close()
+
+
+async def words(servers: tuple[str, str]) -> set[str]:
+    """What is stored, past the proxy."""
+    connection = await asyncpg.connect(servers[0])
+    stored = {row["word"] for row in await connection.fetch("select word from kept")}
+    await connection.close()
+    return stored
+
+
+EMITTING = "insert into kept select $1 where 'emit(' <> ''"  # all that the proxy looks at is the name
+
+
+@pytest.mark.parametrize("when", ["before", "after"])
+@pytest.mark.parametrize("how", ["a transaction", "an announcing statement"])
+async def test_a_connection_is_reset_exactly_before_or_after_its_commit(
+    servers: tuple[str, str], when: Literal["before", "after"], how: str
+) -> None:
+    word = uuid4().hex
+    async with watched(servers) as (proxy, connection):
+        await connection.execute(EMITTING.replace("$1", "'prepares nothing'"))
+        proxy.trap = Trap(when, left=1)
+        if how == "a transaction":
+            await connection.execute("begin")
+            await connection.execute(EMITTING, word)
+            assert not proxy.trap.sprung, "inside of a transaction an announcement commits nothing"
+        with pytest.raises((asyncpg.PostgresConnectionError, OSError)):
+            await (connection.execute("commit") if how == "a transaction" else connection.execute(EMITTING, word))
+        assert proxy.trap.sprung == 1
+    assert (word in await words(servers)) == (when == "after")
 
 
 async def spoiled(how: str, home: Path, *names: str) -> Report:

@@ -97,6 +97,10 @@ class Device:
             self._task.cancel()
             await asyncio.gather(self._task, return_exceptions=True)
 
+    def level_with(self, top: int) -> bool:
+        """Whether it is connected and has heard everything up to `top`."""
+        return self.joined.is_set() and self.offset is not None and self.offset >= top
+
     def drop(self) -> None:
         """Break the connection without a goodbye."""
         connection = self._socket._response.connection if self._socket is not None else None

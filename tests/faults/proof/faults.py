@@ -88,15 +88,13 @@ async def app_frozen(world: World) -> AsyncIterator[None]:
     app.signal(signal.SIGCONT)
 
 
-@fault("app", "writes")
+@fault("app", "postgres", "writes")
 async def app_killed_between_commit_and_publish(world: World) -> AsyncIterator[None]:
     app = world.rng.choice(world.apps)
     app.trigger.touch()
     assert app.process is not None
-    with suppress(TimeoutError):
-        await asyncio.wait_for(app.process.wait(), TRAP_SECONDS)
+    await asyncio.wait_for(app.process.wait(), TRAP_SECONDS)
     yield
-    await app.end(signal.SIGKILL)
     await app.start()
 
 

@@ -12,8 +12,8 @@ import psutil
 from tests.faults.proof.servers import App
 
 # A pool keeps up to pool_max connections once they were needed, so they count apart, and so do the tasks of a moment.
-MORE_FILES = 6
-MORE_TASKS = 6
+MORE_FILES = 4
+MORE_TASKS = 4
 # Measured after a warm-up; what Python's allocator keeps after a storm of reconnects is not a leak.
 MORE_MIB = 48
 

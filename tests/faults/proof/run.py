@@ -5,12 +5,11 @@ from __future__ import annotations
 import asyncio
 import random
 import secrets
-import signal
 import time
 from collections import defaultdict
 from collections.abc import AsyncIterator, Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -29,6 +28,8 @@ from tests.faults.proof.traffic import Traffic
 
 APPS = 3
 LEVEL_SECONDS = 10.0
+# live.replay_events: with no more events missed a device must be able to resume.
+MAY_BE_BEHIND = 100
 WARM_UP_ROUNDS = 20
 # How often all numbering is looked at anew; what was just acknowledged is looked at after every fault.
 SHAPE_EVERY = 5
@@ -128,8 +129,10 @@ class World:
     def __init__(self, plan: Plan, http: aiohttp.ClientSession, threads: ThreadPoolExecutor) -> None:
         self.plan = plan
         self.http = http
-        self.rng = random.Random(plan.seed)  # noqa: S311 - to be repeated
+        self.rng = random.Random(plan.seed)  # noqa: S311 - to be repeated; each fault has its own
         self.chance = random.Random(plan.seed)  # noqa: S311 - what people do must not move the faults
+        self.ends = AsyncExitStack()
+        """Whatever was started registers its end here."""
         self.history = History(plan.home / "history.jsonl")
         self.report = Report(plan.seed, history=self.history.path)
         self.postgres = Postgres(plan.home / "postgres", threads)
@@ -156,7 +159,9 @@ class World:
 
     async def start(self) -> None:
         """Servers, proxies, processes."""
-        await asyncio.gather(self.postgres.start(), self.valkey.start())
+        for backing in (self.postgres, self.valkey):
+            self.ends.push_async_callback(backing.stop)
+            await backing.start()
         database = await self.postgres.connect("postgres")
         await database.execute("create database k2k")
         await database.close()
@@ -165,8 +170,11 @@ class World:
             ways = Proxy(self.postgres.port, postgres=True), Proxy(self.valkey.port)
             for server, way in zip((self.postgres, self.valkey), ways, strict=True):
                 await way.open()
+                self.ends.push_async_callback(way.close)
                 server.proxies.append(way)
-            self.apps.append(App(number, self.plan.home, self._environment(secret, *ways), *ways))
+            app = App(number, self.plan.home, self._environment(secret, *ways), *ways)
+            self.ends.push_async_callback(app.end)
+            self.apps.append(app)
         # One after the other only for the first: it migrates.
         await self.apps[0].start()
         await asyncio.gather(*(app.start() for app in self.apps[1:]))
@@ -200,7 +208,16 @@ class World:
         )
         for person in self.town.people:
             self.devices[person.name] = [
-                Device(f"{person.name}/{n}", person, doors, self.http, self.history, self.chance, self.violated, 100)
+                Device(
+                    f"{person.name}/{n}",
+                    person,
+                    doors,
+                    self.http,
+                    self.history,
+                    self.chance,
+                    self.violated,
+                    MAY_BE_BEHIND,
+                )
                 for n in range(2)
             ]
         registry = Registry(self.http, doors[0])
@@ -224,10 +241,12 @@ class World:
         """Everybody connects and goes about their day."""
         await self._connect()
         self.traffic.start()
+        self.ends.push_async_callback(self.traffic.stop, 0)
 
     async def _connect(self) -> None:
         for device in self.all_devices():
             device.start()
+            self.ends.push_async_callback(device.stop)
         await asyncio.wait_for(asyncio.gather(*(device.joined.wait() for device in self.all_devices())), 20)
 
     async def suffer(self, faults: list[Fault]) -> None:
@@ -265,7 +284,7 @@ class World:
         tops = await self.postgres.asked(lambda database: judge.tops(database, channels))
 
         def behind() -> list[Device]:
-            return [one for one in self.all_devices() if (one.offset or 0) < tops.get(one.person.channel, 0)]
+            return [one for one in self.all_devices() if not one.level_with(tops.get(one.person.channel, 0))]
 
         while late := behind():
             if time.monotonic() - healed > LEVEL_SECONDS:
@@ -295,11 +314,11 @@ class World:
         for violation in found:
             self.violated(violation.what, violation.words[0])
 
-    def tell(self, number: int) -> None:
+    def tell(self, number: int, of: int) -> None:
         """One line of a fault that has passed."""
         outcome = self.report.outcomes[-1]
         self.plan.say(
-            f"{number:>4}  {outcome.name:<58} {outcome.broken:5.1f} s broken, level after {outcome.level:5.2f} s, "
+            f"{number:>4}/{of} {outcome.name:<58} {outcome.broken:5.1f} s broken, level after {outcome.level:5.2f} s, "
             f"{self.traffic.acknowledged:>7} messages"
         )
 
@@ -329,34 +348,20 @@ class World:
             for fault in resources.grown(before, now):
                 self.violated(fault, f"app {app.number}")
 
-    async def stop(self) -> None:
-        """End everything that was started, however it stands."""
-        with suppress(AttributeError):
-            await self.traffic.stop(0)
-        for device in self.all_devices():
-            await device.stop()
-        for app in self.apps:
-            app.signal(signal.SIGCONT)
-            await app.end()
-        for proxy in (*self.postgres.proxies, *self.valkey.proxies):
-            await proxy.close()
-        await asyncio.gather(self.valkey.stop(), self.postgres.stop())
-        self.history.close()
-
 
 @asynccontextmanager
 async def running(plan: Plan) -> AsyncIterator[World]:
     """A world from nothing, ended in order however the block ends."""
-    threads = ThreadPoolExecutor(1, thread_name_prefix="servers")
     timeout = aiohttp.ClientTimeout(total=6, connect=2)
-    async with aiohttp.ClientSession(timeout=timeout, connector=aiohttp.TCPConnector(limit=0)) as http:
-        world = World(plan, http, threads)
-        try:
-            await world.start()
-            yield world
-        finally:
-            await world.stop()
-    threads.shutdown()
+    # Idle connections go before the processes are measured.
+    connector = aiohttp.TCPConnector(limit=0, keepalive_timeout=IDLE_SECONDS / 2)
+    with ThreadPoolExecutor(1, thread_name_prefix="servers") as threads:
+        async with aiohttp.ClientSession(timeout=timeout, connector=connector) as http:
+            world = World(plan, http, threads)
+            async with world.ends:
+                world.ends.callback(world.history.close)
+                await world.start()
+                yield world
 
 
 async def run(plan: Plan) -> Report:
@@ -367,13 +372,14 @@ async def run(plan: Plan) -> Report:
         await world.populate()
         baseline = [] if plan.until_violation else await world.warm_up()
         await world.begin()
-        faults = named(plan.names) if plan.names else schedule(world.rng, plan.faults)
+        faults = list(named(plan.names) if plan.names else schedule(world.rng, plan.faults))
         first = time.monotonic()
         for number, chosen in enumerate(faults, 1):
             if time.monotonic() - first > plan.seconds or (plan.until_violation and world.report.violations):
                 break
+            world.rng = random.Random(f"{plan.seed}/{number}")  # noqa: S311 - as above
             await world.suffer(chosen)
-            world.tell(number)
+            world.tell(number, len(faults))
         await world.finish(baseline)
         world.report.seconds = time.monotonic() - began
         return world.report
