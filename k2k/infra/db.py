@@ -48,7 +48,8 @@ LOST = (
     asyncpg.ReadOnlySQLTransactionError,  # the connection leads to what has become a replica
 )
 # What asyncpg also says when a connection ends at a bad moment; on one that lives it is a fault of ours.
-CLIENT_FAULTS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+# AttributeError: cut between preparing and executing it stumbles over its own protocol, which is gone by then.
+CLIENT_FAULTS = (asyncpg.InterfaceError, asyncpg.InternalClientError, AttributeError)
 
 
 class Db(Reader):

@@ -319,6 +319,22 @@ async def test_a_connection_lost_during_a_statement_means_nothing_was_written(
     await heals(db)
 
 
+async def test_a_connection_cut_between_preparing_and_executing_is_unavailable(
+    db: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = vars(asyncpg.Connection)["_get_statement"]
+
+    async def cut_then(connection: asyncpg.Connection[asyncpg.Record], *asked: Any, **more: Any) -> Any:
+        prepared = await prepare(connection, *asked, **more)
+        connection.terminate()  # as the deadline does
+        return prepared
+
+    with monkeypatch.context() as cutting:
+        cutting.setattr(asyncpg.Connection, "_get_statement", cut_then)
+        assert isinstance(await raised_by(db.records("select 1", ())), Unavailable)
+    await db.ping()
+
+
 async def test_a_connection_lost_before_commit_means_nothing_was_written(
     db: Db, outside: asyncpg.Connection[asyncpg.Record]
 ) -> None:

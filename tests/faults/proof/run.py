@@ -203,8 +203,9 @@ class World:
         """People, their devices, and what they do from now on."""
         doors = [app.base for app in self.apps]
         plan = self.plan
+        registry = Registry(self.http, doors, self.chance)
         self.town = await self.postgres.asked(
-            lambda database: settle(self.http, doors[0], database, busy=plan.busy, quiet=plan.quiet, racers=APPS)
+            lambda database: settle(registry, database, busy=plan.busy, quiet=plan.quiet, racers=APPS)
         )
         for person in self.town.people:
             self.devices[person.name] = [
@@ -220,7 +221,6 @@ class World:
                 )
                 for n in range(2)
             ]
-        registry = Registry(self.http, doors[0])
         self.traffic = Traffic(
             doors, self.http, self.history, self.chance, self.violated, registry, self.town, self.devices, plan.pause
         )

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+import random
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import count
-from typing import Any, TypeVar
+from typing import Any
 
 import aiohttp
 import asyncpg
@@ -23,8 +24,7 @@ HOUSE = {
 }
 # argon2 takes a few at once and turns away who waits too long.
 AT_ONCE = 8
-TRIES = 40
-Answer = TypeVar("Answer")
+TRIES = 80
 
 
 @dataclass(frozen=True)
@@ -52,9 +52,10 @@ class Town:
 class Registry:
     """Signs people up, each from an address of their own: the limits on sign-ins are by address."""
 
-    def __init__(self, http: aiohttp.ClientSession, base: str) -> None:
+    def __init__(self, http: aiohttp.ClientSession, doors: Sequence[str], rng: random.Random) -> None:
         self._http = http
-        self._base = base
+        self._doors = doors
+        self._rng = rng
         self._room = asyncio.Semaphore(AT_ONCE)
         self._numbers = count(1)
 
@@ -65,26 +66,37 @@ class Registry:
         origin = {"X-Forwarded-For": address}
         account = {"full_name": name, "email": email, "password": PASSWORD}
         async with self._room:
-            await persistently(
-                lambda: rest(self._http, self._base, "POST", "/auth/register", None, json=account, headers=origin)
-            )
+            await self._ask("POST", "/auth/register", None, json=account, headers=origin)
         token = await self.token(email, address)
         me = await self.call(Person(name, "", email, address, token), "GET", "/auth/me")
         return Person(name, me["id"], email, address, token)
 
-    async def token(self, email: str, address: str, base: str | None = None) -> str:
+    async def token(self, email: str, address: str) -> str:
         """An access token of a new sign-in."""
         wish = {"email": email, "password": PASSWORD}
         origin = {"X-Forwarded-For": address}
         async with self._room:
-            pair = await persistently(
-                lambda: rest(self._http, base or self._base, "POST", "/auth/login", None, json=wish, headers=origin)
-            )
+            pair = await self._ask("POST", "/auth/login", None, json=wish, headers=origin)
         return str(pair["access_token"])
 
     async def call(self, person: Person, method: str, path: str, **body: Any) -> Any:
-        sent = {"json": body} if body else {}
-        return await persistently(lambda: rest(self._http, self._base, method, path, person, **sent))
+        return await self._ask(method, path, person, **({"json": body} if body else {}))
+
+    async def _ask(self, method: str, path: str, person: Person | None, **more: Any) -> Any:
+        """Repeat a call that may be repeated, at any process, until it is answered.
+
+        Raises Refused, and Unknown when it never is.
+        """
+        for _ in range(TRIES):
+            try:
+                return await rest(self._http, self._rng.choice(self._doors), method, path, person, **more)
+            except (NotSent, Unknown):
+                pass
+            except Refused as refusal:
+                if refusal.number not in (429, 503):
+                    raise
+            await asyncio.sleep(0.25)
+        raise Unknown("no answer however often it was asked")
 
     async def agent(self, name: str) -> Person:
         person = await self.person(name)
@@ -105,8 +117,7 @@ class Registry:
 
 
 async def settle(
-    http: aiohttp.ClientSession,
-    base: str,
+    registry: Registry,
     database: asyncpg.Connection[asyncpg.Record],
     *,
     busy: int,
@@ -114,7 +125,6 @@ async def settle(
     racers: int,
 ) -> Town:
     """Everybody there is, while nothing is broken yet."""
-    registry = Registry(http, base)
     talks = await asyncio.gather(
         *(registry.talk(f"busy{number}", quiet=False) for number in range(busy)),
         *(registry.talk(f"quiet{number}", quiet=True) for number in range(quiet)),
@@ -128,17 +138,3 @@ async def settle(
         [member.id for member in members],
     )
     return Town(list(talks), [owner, *members], await registry.person("asker"))
-
-
-async def persistently(call: Callable[[], Awaitable[Answer]]) -> Answer:
-    """Repeat a call that may be repeated until it is answered. Raises Refused, and Unknown when it never is."""
-    for _ in range(TRIES):
-        try:
-            return await call()
-        except (NotSent, Unknown):
-            pass
-        except Refused as refusal:
-            if refusal.number not in (429, 503):
-                raise
-        await asyncio.sleep(0.25)
-    raise Unknown("no answer however often it was asked")

@@ -142,7 +142,7 @@ class Traffic:
     async def sign_out(self) -> None:
         """Sign in anew, open a socket, sign out at another process: nothing may accept the token any more."""
         person = self.town.asker
-        token = await self.registry.token(person.email, person.address, self.rng.choice(self.doors))
+        token = await self.registry.token(person.email, person.address)
         visitor = Person(f"visitor{next(self._numbers)}", person.id, person.email, person.address, token)
         device = Device(visitor.name, visitor, self.doors, self.http, self.history, self.rng, self.report, 0)
         device.start()
