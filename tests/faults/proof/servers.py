@@ -27,7 +27,8 @@ from k2k.infra import embedded
 from tests.faults.proof.proxy import Proxy
 
 ROOT = Path(__file__).parents[3]
-READY_SECONDS = 30.0
+# A busy machine needs seconds for the imports alone.
+READY_SECONDS = 90.0
 AWAY = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
 Answer = TypeVar("Answer")
 
