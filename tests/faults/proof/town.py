@@ -83,19 +83,22 @@ class Registry:
         return await self._ask(method, path, person, **({"json": body} if body else {}))
 
     async def _ask(self, method: str, path: str, person: Person | None, **more: Any) -> Any:
-        """Repeat a call that may be repeated, at any process, until it is answered.
+        """Repeat a call that may be repeated until it is answered: at the first process, then wherever it may be.
 
-        Raises Refused, and Unknown when it never is.
+        At one process, because another may take up to a second to hear of a new role. Raises Refused, and Unknown
+        when there is never an answer.
         """
+        door = self._doors[0]
         for _ in range(TRIES):
             try:
-                return await rest(self._http, self._rng.choice(self._doors), method, path, person, **more)
+                return await rest(self._http, door, method, path, person, **more)
             except (NotSent, Unknown):
                 pass
             except Refused as refusal:
                 if refusal.number not in (429, 503):
                     raise
             await asyncio.sleep(0.25)
+            door = self._rng.choice(self._doors)
         raise Unknown("no answer however often it was asked")
 
     async def agent(self, name: str) -> Person:
