@@ -252,6 +252,9 @@ class _Borrowed:
         # A cancelled query makes even this wait for the server, so the timer runs until it is through.
         try:
             await self._pool.release(self._connection)
+        except CLIENT_FAULTS:
+            if not _lost(self._connection):  # or it ended in this very moment and the pool has it back already
+                raise
         finally:
             self._timer.cancel()
         if meaning is not None:
