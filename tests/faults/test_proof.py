@@ -23,7 +23,7 @@ from tests.faults.proof.run import Plan, Report, run
 
 # Beyond what tests may take otherwise; a run that hangs still ends.
 PATIENCE_SECONDS = 170
-SLICE_SECONDS = 70.0
+SLICE_SECONDS = 60.0
 
 
 @pytest.fixture(autouse=True)
