@@ -2,11 +2,12 @@
 #   make run     everything from nothing: environment, servers, schema, sample market, service
 #   make test    every check and test on servers of its own
 #   make check   the checks without the tests
+#   make faults  the long proof that faults lose nothing, up to an hour (SEED=7: one of them again)
 #   make bench   the speed measurements (ONLY=rest: one of them)
 #   make assets  what browsers load: /docs and the live SDK (`make run` and `make test` bring it too)
 #   make openapi docs/openapi.json and docs/errors.md anew, after an operation or an error has changed
 #   make checksums, make requirements   after a new migration, after a change of a requirements*.in
-.PHONY: run test check bench assets openapi requirements checksums
+.PHONY: run test check faults bench assets openapi requirements checksums
 
 PYTHON ?= python3
 BIN := .venv/bin
@@ -28,6 +29,9 @@ check: .venv/dev
 	$(BIN)/ruff format --check
 	$(BIN)/mypy
 	$(BIN)/lint-imports
+
+faults: .venv/dev
+	$(BIN)/python -m tests.faults.proof $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
 
 bench: .venv/dev
 	$(BIN)/python -m bench $(ONLY)

@@ -48,7 +48,8 @@ LOST = (
     asyncpg.ReadOnlySQLTransactionError,  # the connection leads to what has become a replica
 )
 # What asyncpg also says when a connection ends at a bad moment; on one that lives it is a fault of ours.
-CLIENT_FAULTS = (asyncpg.InterfaceError, asyncpg.InternalClientError)
+# AttributeError: cut between preparing and executing it stumbles over its own protocol, which is gone by then.
+CLIENT_FAULTS = (asyncpg.InterfaceError, asyncpg.InternalClientError, AttributeError)
 
 
 class Db(Reader):
@@ -260,6 +261,9 @@ class _Borrowed:
         # A cancelled query makes even this wait for the server, so the timer runs until it is through.
         try:
             await self._pool.release(self._connection)
+        except CLIENT_FAULTS:
+            if not _lost(self._connection):  # or it ended in this very moment and the pool has it back already
+                raise
         finally:
             self._timer.cancel()
         if meaning is not None:

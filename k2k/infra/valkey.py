@@ -11,8 +11,9 @@ from k2k.core.settings import RedisSettings
 
 # Many times what a healthy server takes.
 SOCKET_SECONDS = 0.5
-AWAY = (RedisError, OSError, TimeoutError)
-"""What a server that is away, or comes back, makes its clients raise."""
+AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
+"""What a server that is away, or comes back, makes its clients raise. RuntimeError is uvloop's word for writing to a
+connection that has just been lost, where asyncio's own loop says nothing."""
 
 
 def client(settings: RedisSettings) -> Redis:

@@ -92,6 +92,13 @@ async def pid_of(tx: Reader) -> int:
     return int((await tx.records("select pg_backend_pid()", ()))[0][0])
 
 
+async def answers_again(db: Db) -> None:
+    async def answers() -> bool:
+        return await raised_by(db.ping()) is None
+
+    await eventually(answers)
+
+
 async def cut(outside: asyncpg.Connection[asyncpg.Record], pid: int) -> None:
     """End the server's side of a connection, and let our side hear of it."""
     await outside.fetchval("select pg_terminate_backend($1, 1000)", pid)
@@ -317,6 +324,39 @@ async def test_a_connection_lost_during_a_statement_means_nothing_was_written(
     assert type(await raised_by(story())) is Unavailable
     await asyncio.gather(*cutting)
     await heals(db)
+
+
+async def test_a_connection_cut_between_preparing_and_executing_is_unavailable(
+    db: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    prepare = vars(asyncpg.Connection)["_get_statement"]
+
+    async def cut_then(connection: asyncpg.Connection[asyncpg.Record], *asked: Any, **more: Any) -> Any:
+        prepared = await prepare(connection, *asked, **more)
+        connection.terminate()  # as the deadline does
+        return prepared
+
+    with monkeypatch.context() as cutting:
+        cutting.setattr(asyncpg.Connection, "_get_statement", cut_then)
+        assert isinstance(await raised_by(db.records("select 1", ())), Unavailable)
+    await answers_again(db)
+
+
+async def test_a_connection_lost_while_it_is_given_back_takes_no_answer_away(
+    db: Db, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    give_back = vars(asyncpg.pool.PoolConnectionHolder)["release"]
+
+    async def lost_then(holder: Any, *more: Any) -> None:
+        holder._con.terminate()
+        while holder._in_use:
+            await asyncio.sleep(0)
+        await give_back(holder, *more)
+
+    with monkeypatch.context() as losing:
+        losing.setattr(asyncpg.pool.PoolConnectionHolder, "release", lost_then)
+        assert [tuple(row) for row in await db.records("select 1", ())] == [(1,)]
+    await answers_again(db)
 
 
 async def test_a_connection_lost_before_commit_means_nothing_was_written(

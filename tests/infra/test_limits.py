@@ -15,6 +15,7 @@ from uuid import uuid4
 
 import pytest
 import redis
+import uvloop
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from pydantic import SecretStr
@@ -470,3 +471,21 @@ async def test_a_caller_who_leaves_disturbs_nobody(counted: Limits, monkeypatch:
     hold.set()
     assert (await stayer).granted
     assert leaver.cancelled()
+
+
+async def test_a_connection_lost_a_moment_ago_is_a_redis_that_is_away(apart: RedisSettings) -> None:
+    """On uvloop, which serves: its streams refuse in a way of their own."""
+
+    async def lost() -> list[bool]:
+        async with counting(apart) as (one,):
+            first = await one.take("key", SLOW)
+            (connection,) = one._redis.connection_pool._available_connections
+            assert connection._writer is not None
+            connection._writer.transport.abort()
+            return [first.granted, (await one.take("key", SLOW)).granted]
+
+    def on_uvloop() -> list[bool]:
+        with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+            return runner.run(lost())
+
+    assert await asyncio.to_thread(on_uvloop) == [True, True]

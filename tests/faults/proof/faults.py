@@ -1,0 +1,345 @@
+"""What can be broken. Each fault is a context: broken on entry, healed on exit. Two at once share nothing of `hits`.
+
+A fault draws what it needs from `world.rng` and stays broken for as long as the run holds it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import random
+import signal
+from collections.abc import AsyncIterator, Callable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from dataclasses import dataclass
+from typing import Literal, Protocol
+
+import psutil
+
+from tests.faults.proof.device import Device, Person
+from tests.faults.proof.proxy import Proxy, Trap
+from tests.faults.proof.servers import App, Postgres, Valkey
+from tests.faults.proof.town import Talk, Town
+
+# A trap or a trigger waits for a write to fall into it.
+TRAP_SECONDS = 5.0
+# How long a stream is held: less than the deadline of those who wait for it.
+LOCK_SECONDS = 1.5
+FLOOD = "for _ = 1, 2000 do redis.call('PUBLISH', ARGV[1], ARGV[2]) end"
+LOCK = "select from streams where channel = $1 for update"
+
+
+class World(Protocol):
+    """What faults may touch."""
+
+    rng: random.Random
+    apps: list[App]
+    postgres: Postgres
+    valkey: Valkey
+    town: Town
+
+    def all_devices(self) -> Sequence[Device]: ...
+
+    def speak(self, talk: Talk) -> None:
+        """Have one of the two say something, now."""
+
+
+Inflict = Callable[[World], AbstractAsyncContextManager[None]]
+
+
+@dataclass(frozen=True)
+class Fault:
+    name: str
+    hits: frozenset[str]
+    inflict: Inflict
+
+
+FAULTS: dict[str, Fault] = {}
+
+
+def fault(*hits: str) -> Callable[[Callable[[World], AsyncIterator[None]]], Inflict]:
+    """Register a generator function under its own name, with spaces."""
+
+    def register(function: Callable[[World], AsyncIterator[None]]) -> Inflict:
+        inflict = asynccontextmanager(function)
+        name = function.__name__.replace("_", " ")
+        FAULTS[name] = Fault(name, frozenset(hits), inflict)
+        return inflict
+
+    return register
+
+
+# Processes
+
+
+@fault("app")
+async def app_killed(world: World) -> AsyncIterator[None]:
+    app = world.rng.choice(world.apps)
+    await app.end(signal.SIGKILL)
+    yield
+    await app.start()
+
+
+@fault("app")
+async def app_frozen(world: World) -> AsyncIterator[None]:
+    app = world.rng.choice(world.apps)
+    app.signal(signal.SIGSTOP)
+    yield
+    app.signal(signal.SIGCONT)
+
+
+@fault("app", "postgres", "writes")
+async def app_killed_between_commit_and_publish(world: World) -> AsyncIterator[None]:
+    app = world.rng.choice(world.apps)
+    app.trigger.touch()
+    assert app.process is not None
+    await asyncio.wait_for(app.process.wait(), TRAP_SECONDS)
+    yield
+    await app.start()
+
+
+@fault("app", "postgres")  # a process does not start without its database
+async def rolling_restart(world: World) -> AsyncIterator[None]:
+    for app in world.rng.sample(world.apps, len(world.apps)):
+        await app.end(signal.SIGTERM)
+        await app.start()
+    yield
+
+
+@fault("clients")
+async def clients_dropped(world: World) -> AsyncIterator[None]:
+    devices = list(world.all_devices())
+    for device in world.rng.sample(devices, len(devices) // 2):
+        device.drop()
+        await asyncio.sleep(0.01)
+    yield
+
+
+# Valkey
+
+
+@fault("valkey")
+async def valkey_killed(world: World) -> AsyncIterator[None]:
+    await world.valkey.kill()
+    yield
+    await world.valkey.start()
+
+
+@fault("valkey")
+async def valkey_restarted_empty_at_once(world: World) -> AsyncIterator[None]:
+    await world.valkey.kill()
+    await world.valkey.start()
+    yield
+
+
+@fault("valkey")
+async def valkey_frozen(world: World) -> AsyncIterator[None]:
+    world.valkey.freeze()
+    yield
+    world.valkey.thaw()
+
+
+@fault("valkey")
+async def pubsub_connections_killed(world: World) -> AsyncIterator[None]:
+    for _ in range(3):
+        await world.valkey.ask("CLIENT", "KILL", "TYPE", "pubsub")
+        await asyncio.sleep(0.3)
+    yield
+
+
+@fault("valkey")
+async def subscriber_output_overflowed(world: World) -> AsyncIterator[None]:
+    """Each process listens to the bare prefix as well, so more than a buffer takes, all in one moment, reaches all."""
+    limit = "client-output-buffer-limit"
+    before = await world.valkey.ask("INFO", "stats")
+    await world.valkey.ask("CONFIG", "SET", limit, "pubsub 32768 0 0")
+    await world.valkey.ask("EVAL", FLOOD, 0, "k2k:", "x" * 100)
+    yield
+    await world.valkey.ask("CONFIG", "SET", limit, "pubsub 33554432 8388608 60")
+    counter = "client_output_buffer_limit_disconnections"
+    after = await world.valkey.ask("INFO", "stats")
+    assert isinstance(before, dict)
+    assert isinstance(after, dict)
+    assert after[counter] > before[counter], "no subscriber was cut for its full buffer"
+
+
+@fault("valkey")
+async def valkey_slow(world: World) -> AsyncIterator[None]:
+    async with slow(world.rng, world.valkey.proxies):
+        yield
+
+
+@fault("valkey")
+async def valkey_connections_reset(world: World) -> AsyncIterator[None]:
+    async with reset_again_and_again(world.valkey.proxies):
+        yield
+
+
+@fault("valkey")
+async def valkey_dark(world: World) -> AsyncIterator[None]:
+    async with dark(some(world.rng, world.valkey.proxies)):
+        yield
+
+
+# PostgreSQL
+
+
+@fault("postgres")
+async def postgres_killed(world: World) -> AsyncIterator[None]:
+    await world.postgres.kill()
+    yield
+    await world.postgres.start()
+
+
+@fault("postgres")
+async def postgres_backend_killed(world: World) -> AsyncIterator[None]:
+    """The postmaster then ends all its children and recovers from the log."""
+    backends = [one for one in world.postgres.family()[:-1] if _is_client_backend(one)]
+    os.kill(world.rng.choice(backends).pid, signal.SIGKILL)
+    yield
+
+
+@fault("postgres")
+async def postgres_frozen(world: World) -> AsyncIterator[None]:
+    world.postgres.freeze()
+    yield
+    world.postgres.thaw()
+
+
+@fault("postgres")
+async def postgres_slow(world: World) -> AsyncIterator[None]:
+    async with slow(world.rng, some(world.rng, world.postgres.proxies)):
+        yield
+
+
+@fault("postgres")
+async def postgres_stalled(world: World) -> AsyncIterator[None]:
+    proxies = some(world.rng, world.postgres.proxies)
+    for proxy in proxies:
+        proxy.flows.clear()
+    yield
+    for proxy in proxies:
+        proxy.flows.set()
+
+
+@fault("postgres")
+async def postgres_dark(world: World) -> AsyncIterator[None]:
+    async with dark(some(world.rng, world.postgres.proxies)):
+        yield
+
+
+@fault("postgres")
+async def postgres_connections_reset(world: World) -> AsyncIterator[None]:
+    async with reset_again_and_again(world.postgres.proxies):
+        yield
+
+
+@fault("postgres", "writes")
+async def reset_before_commit(world: World) -> AsyncIterator[None]:
+    async with trapped(world, "before"):
+        yield
+
+
+@fault("postgres", "writes")
+async def reset_after_commit(world: World) -> AsyncIterator[None]:
+    async with trapped(world, "after"):
+        yield
+
+
+@fault("postgres")
+async def postgres_sessions_terminated(world: World) -> AsyncIterator[None]:
+    connection = await world.postgres.connect()
+    await connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'k2k'")
+    await connection.close()
+    yield
+
+
+@fault("postgres", "writes")
+async def hot_stream_locked(world: World) -> AsyncIterator[None]:
+    """Whoever writes to somebody busy waits, and whoever is gathered with them."""
+    talk = world.rng.choice([talk for talk in world.town.talks if not talk.quiet])
+    async with locked(world, talk.people[0]):
+        await asyncio.sleep(LOCK_SECONDS)
+    yield
+
+
+@fault("postgres", "writes")
+async def one_commit_late(world: World) -> AsyncIterator[None]:
+    """A message to somebody quiet begins, waits, and is committed after many that began later."""
+    talk = world.rng.choice([talk for talk in world.town.talks if talk.quiet])
+    async with locked(world, talk.people[0]):
+        world.speak(talk)
+        await asyncio.sleep(LOCK_SECONDS)
+    yield
+
+
+def _is_client_backend(one: psutil.Process) -> bool:
+    with suppress(psutil.NoSuchProcess):
+        return " k2k " in " ".join(one.cmdline())
+    return False
+
+
+def some(rng: random.Random, proxies: Sequence[Proxy]) -> list[Proxy]:
+    """The way of one process to the server, or that of all."""
+    return list(proxies) if rng.random() < 0.5 else [rng.choice(proxies)]
+
+
+@asynccontextmanager
+async def slow(rng: random.Random, proxies: Sequence[Proxy]) -> AsyncIterator[None]:
+    for proxy in proxies:
+        proxy.delay = rng.uniform(0.05, 0.5)
+    try:
+        yield
+    finally:
+        for proxy in proxies:
+            proxy.delay = 0.0
+
+
+@asynccontextmanager
+async def dark(proxies: Sequence[Proxy]) -> AsyncIterator[None]:
+    for proxy in proxies:
+        proxy.darken()
+    try:
+        yield
+    finally:
+        for proxy in proxies:
+            proxy.light()
+
+
+@asynccontextmanager
+async def reset_again_and_again(proxies: Sequence[Proxy]) -> AsyncIterator[None]:
+    for _ in range(3):
+        for proxy in proxies:
+            proxy.reset()
+        await asyncio.sleep(0.3)
+    yield
+
+
+@asynccontextmanager
+async def trapped(world: World, when: Literal["before", "after"]) -> AsyncIterator[None]:
+    """Resets the next commits of every process, at least one in all."""
+    traps = []
+    for proxy in world.postgres.proxies:
+        proxy.trap = Trap(when, left=3)
+        traps.append(proxy.trap)
+    try:
+        end = asyncio.get_running_loop().time() + TRAP_SECONDS
+        while not any(trap.sprung for trap in traps) and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(0.05)
+        yield
+    finally:
+        for proxy in world.postgres.proxies:
+            proxy.trap = None
+    assert any(trap.sprung for trap in traps), "nothing was committed while the trap was set"
+
+
+@asynccontextmanager
+async def locked(world: World, person: Person) -> AsyncIterator[None]:
+    """Hold the stream of `person`, so that nothing can be numbered in it."""
+    connection = await world.postgres.connect()
+    try:
+        async with connection.transaction():
+            await connection.execute(LOCK, person.channel)
+            yield
+    finally:
+        connection.terminate()
