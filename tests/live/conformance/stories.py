@@ -10,7 +10,7 @@ from k2k.core.settings import Settings
 from k2k.features.accounts.tokens import Tokens
 from k2k.infra.streams import Event, Position
 from k2k.live.session import Session
-from tests.support import Node, Person
+from tests.support import Node, People, Person
 
 
 class Noted(Event):
@@ -24,6 +24,15 @@ async def noted(node: Node, channel: str, *numbers: int) -> None:
         async with node.process.db.transaction() as tx:
             for number in numbers:
                 tx.emit(Noted(number=number), to=[Channel(channel)])
+
+
+async def talking(people: People) -> tuple[Person, Person, str]:
+    """A buyer, an agent who has claimed the buyer's enquiry, and the channel of their conversation."""
+    agent, buyer = await people.agent(), await people.buyer()
+    enquiry = await people.enquire(buyer, await people.listing(agent))
+    claimed = await people._node.api.post(f"/leads/{enquiry['lead_id']}/claim", token=agent.token)
+    assert claimed.status == 200, claimed.json
+    return buyer, agent, f"conversation:{enquiry['conversation_id']}"
 
 
 async def position_of(node: Node, channel: str) -> Position:

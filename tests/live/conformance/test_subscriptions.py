@@ -15,7 +15,7 @@ from k2k.features.agents.models import AgencyRole
 from k2k.live import presence
 from tests.live.conformance.app import App, Refused
 from tests.live.conformance.relay import Relay
-from tests.live.conformance.stories import noted, personal_of, position_of
+from tests.live.conformance.stories import noted, personal_of, position_of, talking
 from tests.support import Node, People, Person, eventually
 
 StartApp = Callable[[], Awaitable[App]]
@@ -214,8 +214,7 @@ async def test_what_may_not_be_published_is_refused(app: App, relay: Relay, peop
 async def test_two_who_talk_see_each_other_come_type_and_go(
     start_app: StartApp, relay: Relay, people: People, brief: None
 ) -> None:
-    agent, buyer = await people.agent(), await people.buyer()
-    channel = f"conversation:{(await people.enquire(buyer, await people.listing(agent)))['conversation_id']}"
+    buyer, agent, channel = await talking(people)
     desk = await connected(await start_app(), relay, agent.token, {"device": "desktop"})
     await desk.subscribe(channel, joins=True)
     assert (await desk.hear("join", channel)).user == str(agent.id)
@@ -276,7 +275,8 @@ async def test_a_channel_is_granted_when_the_permission_comes_and_withdrawn_when
     await app.hear("unsubscribed", channel)
     await noted(node, channel, 2)
     assert (await app.rpc("me.get", {}))["id"] == str(manager.id)
-    assert all((await app.hear("publication")).data["type"] == "access.lost" for _ in range(app.unheard("publication")))
+    rest = [await app.hear("publication", personal_of(manager)) for _ in range(app.unheard("publication"))]
+    assert [one.data["type"] for one in rest] == ["access.lost"]
     assert app.unheard("connecting", "disconnected") == 0
 
 
