@@ -22,6 +22,7 @@ from k2k.live import wire
 from k2k.live.codec import JsonCodec
 from k2k.live.command import Commands
 from k2k.live.frame import Framing
+from k2k.live.masking import MaskedSocket
 from k2k.live.protobuf import ProtobufCodec
 from k2k.live.session import Session
 
@@ -218,7 +219,7 @@ class SocketDoor:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, then serve the socket until either side ends it."""
         self._check_origin(request)
-        response = web.WebSocketResponse(
+        response = MaskedSocket(
             compress=self.settings.compression,
             protocols=(PROTOBUF, "centrifuge-json"),
             max_msg_size=self.settings.frame_kib * 1024 + 1,  # aiohttp refuses from this size on
