@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 import aiohttp
-from aiohttp import web
 from pydantic import SecretStr
 
 from k2k.app import Process, build
@@ -106,7 +105,7 @@ class Node:
     """A serving process built inside this one, on a free port."""
 
     process: Process
-    runner: web.AppRunner
+    runner: Runner
     settings: Settings
     api: Api
 
@@ -115,7 +114,7 @@ class Node:
         process = await build(settings)
         runner = Runner(process.app, settings.server)
         await runner.setup()
-        await web.SockSite(runner, listening_socket("127.0.0.1", port)).start()
+        await runner.listen(listening_socket("127.0.0.1", port))
         host, port = runner.addresses[0][:2]
         return cls(process, runner, settings, Api(f"http://{host}:{port}"))
 
@@ -142,13 +141,23 @@ class Subprocess:
 
     @classmethod
     async def start(
-        cls, settings: Settings, port: int, *, output: Path | None = None, **environment: str
+        cls,
+        settings: Settings,
+        port: int,
+        *options: str,
+        output: Path | None = None,
+        directory: Path | str = ROOT,
+        **environment: str,
     ) -> Subprocess:
-        """Start and wait until it is ready. What it says, its log too, goes to the file `output` if one is given."""
+        """Start the checkout in `directory` with these options and wait until it is ready.
+
+        What it says, its log too, goes to the file `output` if one is given.
+        """
         given = {
             "K2K_ENVIRONMENT": "production",
             "K2K_HOME": str(settings.home),
             "K2K_SERVER__PORT": str(port),
+            "K2K_SERVER__DRAIN_SECONDS": "1",
             "K2K_AUTH__SECRET": settings.auth.secret.get_secret_value(),
             "K2K_LIMITS__USER_PER_MINUTE": "1000000",
             "K2K_LIMITS__ADDRESS_PER_MINUTE": "1000000",
@@ -163,7 +172,8 @@ class Subprocess:
                 sys.executable,
                 "run.py",
                 "serve",
-                cwd=ROOT,
+                *options,
+                cwd=directory,
                 env={**inherited, **given},
                 start_new_session=True,
                 stdout=said,
@@ -171,7 +181,7 @@ class Subprocess:
             )
         started = cls(process, port)
         cls.running.append(started)
-        await eventually(started.ready, seconds=15)
+        await eventually(started.ready, seconds=30)
         return started
 
     async def ready(self) -> bool:
@@ -297,11 +307,26 @@ class People:
     async def agency(self) -> tuple[Person, UUID]:
         """A new agency and the agent who owns it."""
         owner = await self.agent()
+        return owner, await self.found(owner)
+
+    async def found(self, owner: Person) -> UUID:
+        """The agency of this agent, new unless there is one."""
+        agency = await agents.agency_of(self._node.process.db, UserId(owner.id))
+        if agency is not None:
+            return agency
         answer = await self._node.api.post(
             "/agencies", json={"name": "Bole Homes", "city": "Addis Ababa"}, token=owner.token
         )
         assert answer.status == 201, answer.json
-        return owner, UUID(answer.json["id"])
+        return UUID(answer.json["id"])
+
+    async def colleague(self, owner: Person) -> UUID:
+        """The profile of somebody new in this agent's agency."""
+        agency = await agents.agency_of(self._node.process.db, UserId(owner.id))
+        person = await self.agent(agency)
+        answer = await self._node.api.get(f"/agencies/{agency}")
+        (profile,) = [member["id"] for member in answer.json["members"] if member["user_id"] == str(person.id)]
+        return UUID(profile)
 
     async def listing(self, seller: Person) -> UUID:
         """A published property."""

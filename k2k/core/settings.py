@@ -64,6 +64,7 @@ class ServerSettings(Section):
     body_kib: Count
     body_seconds: Seconds
     leave_seconds: Seconds
+    drain_seconds: Seconds
     shutdown_seconds: Seconds
     docs: bool
     assets: Path
@@ -119,6 +120,8 @@ class LiveSettings(Section):
     commands_at_once: Count
     subscriptions: Count
     sockets_per_user: Count
+    connecting_at_once: Count
+    strangers_per_address: Count
     compression: bool
     replay_events: Count
     recover_events: Count

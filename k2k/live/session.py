@@ -18,6 +18,7 @@ from k2k.live import wire
 from k2k.live.command import VERSION, Commands, ConnectWish
 from k2k.live.following import Following, subscription
 from k2k.live.hub import Joined
+from k2k.live.lobby import Ticket
 from k2k.live.presence import occupant
 from k2k.live.wire import Command, Push, Refused
 from k2k.ops.authenticator import Principal
@@ -59,16 +60,20 @@ class Session:
         "_ping_at",
         "_place",
         "_pong_by",
+        "_ticket",
         "device_kind",
         "principal",
     )
 
-    def __init__(self, outlet: Outlet, codec: wire.Codec, commands: Commands, address: str) -> None:
+    def __init__(
+        self, outlet: Outlet, codec: wire.Codec, commands: Commands, address: str, ticket: Ticket | None = None
+    ) -> None:
         now = asyncio.get_running_loop().time()
         self._outlet = outlet
         self._codec = codec
         self._commands = commands
         self._address = address
+        self._ticket = ticket
         self._client = str(uuid4())
         self._device = ""
         self._calls: set[asyncio.Task[None]] | None = None
@@ -154,6 +159,8 @@ class Session:
 
     async def close(self) -> None:
         """The socket is gone. Waits for its calls, each of which ends by the database's deadline."""
+        if self._ticket is not None:
+            self._ticket.leave()
         self._commands.wheel.forget(self._place, self)
         if self._personal is not None:
             if self._connected:
@@ -267,6 +274,8 @@ class Session:
 
     def _welcome(self, command: Command, wish: wire.Connect, joined: dict[Channel, Joined | None]) -> None:
         self._connected = True
+        if self._ticket is not None:
+            self._ticket.connect(signed_in=self.principal is not None)
         settings, now = self._commands.settings, asyncio.get_running_loop().time()
         subs = {channel: subscription(wish.subs.get(channel, wire.Recover()), one) for channel, one in joined.items()}
         ttl = self._commands.ttl(self.principal) if self.principal is not None else None

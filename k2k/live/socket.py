@@ -8,13 +8,14 @@ comes back and resumes from its position without loss.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Iterable, Iterator
 
 import structlog
 from aiohttp import WSMsgType, web
 
-from k2k.core.errors import Denied
+from k2k.core.errors import Denied, Invalid
 from k2k.core.settings import LiveSettings
 from k2k.infra.ephemeral import Place
 from k2k.infra.metrics import Metrics
@@ -22,6 +23,7 @@ from k2k.live import wire
 from k2k.live.codec import JsonCodec
 from k2k.live.command import Commands
 from k2k.live.frame import Framing
+from k2k.live.lobby import Lobby, Ticket
 from k2k.live.masking import MaskedSocket
 from k2k.live.protobuf import ProtobufCodec
 from k2k.live.session import Session
@@ -36,6 +38,18 @@ CLOSE_SECONDS = 2.0
 UNTAKEN_BYTES = 64 * 1024
 # How soon a client that was not reading is looked at again.
 LOOK_SECONDS = 0.02
+
+
+# Where other services let clients write a token: it would stand in the logs of every proxy on the way.
+TOKENS = frozenset({"token", "access_token", "cf_connect"})
+
+
+class TokenInUrl(Invalid):
+    """URLs stand in logs. Send the token in the connect command, and get a new one: this one has been seen."""
+
+    code = "token-in-url"
+    number = 1015
+    title = "A token must never be in a URL"
 
 
 class Flusher:
@@ -197,6 +211,7 @@ class SocketDoor:
         self._origins = frozenset(origins)
         self._sockets: set[Socket] = set()
         self._stopping = False
+        self._lobby = Lobby(commands.settings)
         self._codecs = (JsonCodec(), ProtobufCodec())
         self.flusher = Flusher()
         self.metrics: Metrics = commands.services.db.metrics
@@ -219,6 +234,15 @@ class SocketDoor:
     async def handle(self, request: web.Request) -> web.StreamResponse:
         """Upgrade, then serve the socket until either side ends it."""
         self._check_origin(request)
+        if not TOKENS.isdisjoint(request.query):
+            raise TokenInUrl
+        ticket = self._lobby.enter(request.remote or "")
+        try:
+            return await self._serve(request, ticket)
+        finally:
+            ticket.leave()
+
+    async def _serve(self, request: web.Request, ticket: Ticket) -> web.StreamResponse:
         response = MaskedSocket(
             compress=self.settings.compression,
             protocols=(PROTOBUF, "centrifuge-json"),
@@ -234,7 +258,7 @@ class SocketDoor:
             return response
         codec = self._codecs[response.ws_protocol == PROTOBUF]
         socket = Socket(response, transport, codec, Framing.agreed(response), self)
-        session = socket.session = Session(socket, codec, self._commands, request.remote or "")
+        session = socket.session = Session(socket, codec, self._commands, request.remote or "", ticket)
         self._sockets.add(socket)
         self.metrics.sockets_opened.inc()
         if self._stopping:
@@ -250,8 +274,15 @@ class SocketDoor:
             await socket.finish()
         return response
 
+    def drain(self, seconds: float) -> None:
+        """Send every client away at a random moment within `seconds`, so that they do not all come back at once."""
+        self._stopping = True
+        loop = asyncio.get_running_loop()
+        for socket in self._sockets:
+            loop.call_later(random.uniform(0, seconds), socket.cut, wire.SHUTDOWN)  # noqa: S311 -- no secret
+
     async def shut_down(self, *_: object) -> None:
-        """Send every client away; the SDKs come back, to another process or to the next one."""
+        """Send every client away at once; the SDKs come back, to another process or to the next one."""
         self._stopping = True
         sockets = tuple(self._sockets)
         for socket in sockets:

@@ -29,7 +29,11 @@ Place = Callable[[People, Person], Awaitable[UUID]]
 
 BUYERS = {"open_profile"}
 """What an agent cannot do a first time; everything else is done by agents."""
-PLACES: Mapping[str, Place] = {"property_id": lambda people, person: people.listing(person)}
+PLACES: Mapping[str, Place] = {
+    "property_id": lambda people, person: people.listing(person),
+    "agency_id": lambda people, person: people.found(person),
+    "agent_id": lambda people, person: people.colleague(person),
+}
 """What a placeholder may stand for, made for whoever asks."""
 
 

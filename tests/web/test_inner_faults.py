@@ -12,6 +12,7 @@ from structlog.testing import capture_logs
 from k2k.app import OPERATIONS
 from k2k.core.settings import Settings
 from k2k.features.accounts.store import SIGN_IN_STATES
+from k2k.features.sync.polls import Polls
 from k2k.infra.sql import Queries
 from k2k.ops.registry import Operation
 from tests.samples import path_of, sample
@@ -43,12 +44,14 @@ class House:
                 return await records(text, arguments)
             raise Broken(INNER)
 
-        def broken_transaction() -> AbstractAsyncContextManager[Any]:
+        def broken_transaction(*_: object) -> AbstractAsyncContextManager[Any]:
             raise Broken(INNER)
 
         patch.setattr(db, "records", broken_records)
         patch.setattr(db, "transaction", broken_transaction)
         patch.setattr(db, "single", broken_transaction)
+        patch.setattr(db, "snapshot", broken_transaction)
+        patch.setattr(Polls, "catch_up", broken_transaction)  # it asks for what sockets need as well
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +87,8 @@ async def test_a_route_that_fails_inside_tells_nothing_of_it(
     sent: dict[str, Any] = {part: sample(model) for part, model in operation.models.items()}
     if operation.name == "refresh":
         sent["body"] = {"refresh_token": house.admin.refresh_token}
+    if operation.name == "acknowledge":
+        sent["body"]["channel"] = f"user:{house.admin.id}"
     more = {"json": sent["body"]} if "body" in sent else {}
     house.break_database(monkeypatch)
     with capture_logs() as logged:
@@ -99,6 +104,8 @@ async def test_an_rpc_that_fails_inside_tells_nothing_of_it_and_keeps_its_socket
     house: House, operation: Operation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     data = {name: value for model in operation.models.values() for name, value in sample(model).items()}
+    if operation.name == "acknowledge":
+        data["channel"] = f"user:{house.admin.id}"
     async with Live.open(house.node.api.base) as live:
         await live.connect(house.admin.token)
         assert operation.rpc is not None
