@@ -24,6 +24,7 @@ from k2k.live.codec import JsonCodec
 from k2k.live.command import Commands
 from k2k.live.frame import Framing
 from k2k.live.lobby import Lobby, Ticket
+from k2k.live.masking import MaskedSocket
 from k2k.live.protobuf import ProtobufCodec
 from k2k.live.session import Session
 
@@ -242,7 +243,7 @@ class SocketDoor:
             ticket.leave()
 
     async def _serve(self, request: web.Request, ticket: Ticket) -> web.StreamResponse:
-        response = web.WebSocketResponse(
+        response = MaskedSocket(
             compress=self.settings.compression,
             protocols=(PROTOBUF, "centrifuge-json"),
             max_msg_size=self.settings.frame_kib * 1024 + 1,  # aiohttp refuses from this size on

@@ -17,6 +17,7 @@ import aiohttp
 import pytest
 from structlog.testing import capture_logs
 
+from k2k.live.masking import Masks
 from k2k.live.socket import PATH
 from tests.support import Live, LiveError, Node, People, Person
 
@@ -250,6 +251,21 @@ async def test_a_hasty_client_that_waits_is_served_again(node: Node, person: Per
 # Below the text
 
 
+def framed(first: int, payload: bytes, *, masked: bool = True) -> bytes:
+    """A frame as it stands on the wire."""
+    bit, size = 0x80 if masked else 0, len(payload)
+    if size < 126:
+        head = bytes([first, bit | size])
+    elif size < 1 << 16:
+        head = bytes([first, bit | 126]) + struct.pack("!H", size)
+    else:
+        head = bytes([first, bit | 127]) + struct.pack("!Q", size)
+    if not masked:
+        return head + payload
+    mask = os.urandom(4)
+    return head + mask + bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
+
+
 class Raw:
     """A websocket client that keeps no rule."""
 
@@ -283,11 +299,7 @@ class Raw:
 
     def send(self, first: int, payload: bytes, *, masked: bool = True) -> None:
         """A frame whose first byte (fin, reserved bits, opcode) is `first`."""
-        mask = os.urandom(4) if masked else b""
-        bit = 0x80 if masked else 0
-        size = struct.pack("!BH", bit | 126, len(payload)) if len(payload) > 125 else bytes([bit | len(payload)])
-        body = bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload)) if masked else payload
-        self.writer.write(bytes([first]) + size + mask + body)
+        self.writer.write(framed(first, payload, masked=masked))
 
     async def frame(self) -> tuple[int, bytes]:
         """The first byte and the payload of the next frame."""
@@ -360,11 +372,39 @@ async def test_a_frame_in_pieces_is_one_frame(node: Node, person: Person) -> Non
         assert "connect" in json.loads(await raw.text())
 
 
-async def test_an_unmasked_frame_harms_nobody(node: Node) -> None:
+UNMASKED = {
+    "the first frame": [(b'{"id":1,"connect":{}}', False)],
+    "a later frame": [(b'{"id":1,"connect":{}}', True), (b'{"id":2,"rpc":{"method":"me.get"}}', False)],
+    "behind a long one": [(b"\n" * 60_000, True), (b"{}", False)],
+    "behind one of a middling length": [(b"\n" * 1000, True), (b"", True), (b"{}", False)],
+}
+
+
+@pytest.mark.parametrize("early", [True, False], ids=["with the handshake", "after the handshake"])
+@pytest.mark.parametrize("what", UNMASKED)
+async def test_a_frame_without_a_mask_closes_the_socket(node: Node, what: str, early: bool) -> None:
+    """RFC 6455 5.1."""
     async with Raw.open(node) as raw:
-        assert await raw.head() == 101
-        raw.send(TEXT, b'{"id":1,"rpc":{}}', masked=False)
-        assert await raw.closed_with() in (None, 1002, 3501)
+        if not early:
+            assert await raw.head() == 101
+        for payload, masked in UNMASKED[what]:
+            raw.send(TEXT, payload, masked=masked)
+        if early:
+            assert await raw.head() == 101
+        assert await raw.closed_with() == 1002
+
+
+@pytest.mark.parametrize("pieces", [1, 2, 3, 7, 100_000])
+@pytest.mark.parametrize("size", [0, 1, 125, 126, 65_535, 65_536])
+def test_masks_are_seen_wherever_the_network_cuts(size: int, pieces: int) -> None:
+    def good(sent: bytes) -> bool:
+        masks = Masks()
+        return all(masks.good(sent[at : at + pieces]) for at in range(0, len(sent), pieces))
+
+    masked, bare = framed(TEXT, b"x" * size), framed(TEXT, b"x" * size, masked=False)
+    assert good(masked * 3)
+    assert not good(masked * 2 + bare)
+    assert not good(bare)
 
 
 async def test_a_connection_that_breaks_amid_a_frame_is_forgotten(node: Node, person: Person) -> None:

@@ -76,7 +76,7 @@ async def remove_member(tx: Tx, by: UserId, agency: AgencyId, agent: AgentId) ->
         raise Denied if any(member.id == agent for member in members) else AgentNotFound
     if not gone.removed:
         raise AgencyNeedsOwner
-    if gone.agency_role is not AgencyRole.member:
+    if gone.agency_role != AgencyRole.member:
         channel = agency_channel(agency)
         tx.emit(AccessLost(channel=channel, user_id=gone.user_id), to=[channel, user_channel(gone.user_id)])
 
