@@ -29,6 +29,7 @@ log = structlog.get_logger()
 
 PATH = "/connection/websocket"
 PROTOBUF = "centrifuge-protobuf"
+SUBPROTOCOLS = (PROTOBUF, "centrifuge-json")
 # How long a closing handshake may take before the connection is dropped.
 CLOSE_SECONDS = 2.0
 # A transport that holds more than this is not being read: the rest waits here, where it is counted.
@@ -220,7 +221,7 @@ class SocketDoor:
         self._check_origin(request)
         response = web.WebSocketResponse(
             compress=self.settings.compression,
-            protocols=(PROTOBUF, "centrifuge-json"),
+            protocols=SUBPROTOCOLS,
             max_msg_size=self.settings.frame_kib * 1024 + 1,  # aiohttp refuses from this size on
             timeout=CLOSE_SECONDS,
             autoping=True,

@@ -1,0 +1,69 @@
+"""The tables of docs/live.md that are made from what the code declares: channels, and events with their payload.
+
+They stand between `<!-- name -->` and `<!-- /name -->`; everything else in the page is written by hand.
+"""
+
+from __future__ import annotations
+
+import inspect
+import re
+from collections.abc import Callable, Iterator, Mapping
+
+from k2k.infra.streams import Event
+from k2k.ops.channels import Kind
+from k2k.ops.permissions import PERMISSIONS, Role
+from k2k.web.asyncapi import Live, brief, duration
+from k2k.web.schemas import Schemas
+
+
+def renewed(page: str, live: Live) -> str:
+    """The page with its tables of today. Raises ValueError where the markers of one are missing."""
+    for name, lines in _TABLES.items():
+        page, found = re.subn(
+            rf"(?<=<!-- {name} -->\n).*?(?=<!-- /{name} -->)",
+            "\n" + "".join(f"{line}\n" for line in lines(live)).replace("\\", r"\\") + "\n",
+            page,
+            flags=re.DOTALL,
+        )
+        if found != 1:
+            raise ValueError(f"docs/live.md: <!-- {name} --> and <!-- /{name} --> must stand there once")
+    return page
+
+
+def _channels(live: Live) -> Iterator[str]:
+    yield "| channel | what comes | who may try | kept | presence | clients publish | state |"
+    yield "|---|---|---|---|---|---|---|"
+    for kind in live.channels:
+        roles = "everyone" if kind.public else ", ".join(role for role in Role if kind.may in PERMISSIONS[role])
+        kept = duration(kind.kept) if kind.kept is not None else "no"
+        presence = kind.presence.name if kind.presence.name != "hidden" else "no"
+        state = f"`{kind.state}`" if kind.state is not None else ""
+        address = f"`{kind.pattern.replace('{', '<').replace('}', '>')}`"
+        yield f"| {address} | {kind.summary} | {roles} | {kept} | {presence} | {_said(kind)} | {state} |"
+
+
+def _said(kind: Kind) -> str:
+    if kind.says is None:
+        return "no"
+    return ", ".join(f"`{name}`" for name in kind.says.model_fields)
+
+
+def _events(live: Live) -> Iterator[str]:
+    schemas = Schemas(((event.type, "data"), "serialization", event) for event in live.events)
+    joined = [event for event in live.events if event.joined is not None]
+    added = Schemas(((event.type, "joined"), "serialization", event.joined) for event in joined)
+    yield "| event | in | what happened | `data` |"
+    yield "|---|---|---|---|"
+    for event in live.events:
+        fields = [*schemas.fields((event.type, "data"))]
+        if event.joined is not None:
+            fields += added.fields((event.type, "joined"))
+        told = ", ".join(f"`{name}` {brief(schema)}" for name, schema, _ in fields)
+        yield f"| `{event.type}` | {', '.join(event.to)} | {_text(event)} | {told} |"
+
+
+def _text(event: type[Event]) -> str:
+    return " ".join((inspect.getdoc(event) or "").split()).replace("|", "\\|")
+
+
+_TABLES: Mapping[str, Callable[[Live], Iterator[str]]] = {"channels": _channels, "events": _events}
