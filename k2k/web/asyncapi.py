@@ -53,14 +53,14 @@ class Live:
         return [event for event in self.events if kind.name in event.to]
 
     def check(self) -> None:
-        """Raise TypeError where an event does not say where it goes, or names a kind of channel that keeps none."""
+        """Raise TypeError where an event does not say where it goes, or names a kind of channel that keeps no events."""
         kept = {kind.name for kind in self.channels if kind.kept is not None}
         for event in self.events:
-            wrong = sorted(set(getattr(event, "to", ())) - kept)
-            if wrong or not getattr(event, "to", ()):
-                raise TypeError(
-                    f"{event.__name__}: `to` names the kinds of channels it goes to ({wrong or 'it is empty'})"
-                )
+            to = set(getattr(event, "to", ()))
+            if not to:
+                raise TypeError(f"{event.__name__}: `to` must name the kinds of channels it goes to")
+            if to - kept:
+                raise TypeError(f"{event.__name__}: no channel that keeps events is of kind {', '.join(to - kept)}")
 
 
 def document(live: Live) -> dict[str, Any]:
@@ -127,7 +127,9 @@ def _channel(kind: Kind, live: Live, schemas: Schemas) -> dict[str, Any]:
         "x-permission": kind.may.value,
         "x-presence": kind.presence.name,
     }
-    parameters = {name: {"description": brief(field)} for name, field, _ in schemas.fields((kind.name, "path"))}
+    parameters = {
+        name: {"description": brief(field, schemas)} for name, field, _ in schemas.fields((kind.name, "path"))
+    }
     if parameters:
         made["parameters"] = parameters
     if kind.kept is not None:
@@ -165,15 +167,15 @@ def duration(kept: timedelta) -> str:
     raise AssertionError("every number is divisible by 1")
 
 
-def brief(schema: Schema) -> str:
-    """A schema in a word or two, as a table has room for it."""
-    shown = without_null(schema)
-    null = " or null" if {"type": "null"} in schema.get("anyOf", ()) else ""
+def brief(schema: Schema, schemas: Schemas) -> str:
+    """A schema in a few words, as a table has room for them."""
+    shown = schemas.resolved(without_null(schema))
+    null = " | null" if {"type": "null"} in schema.get("anyOf", ()) else ""
     if "anyOf" in shown:
-        return " or ".join(dict.fromkeys(brief(option) for option in shown["anyOf"])) + null
-    word = shown.get("format") or shown.get("type") or shown.get("$ref", "any").rpartition("/")[2]
+        return " | ".join(brief(option, schemas) for option in shown["anyOf"]) + null
+    word = shown.get("format") or shown.get("type") or "any"
     said = shown.get("enum") or ([shown["const"]] if "const" in shown else [])
-    return (", ".join(f"`{value}`" for value in said) or str(word)) + null
+    return (" | ".join(f"`{value}`" for value in said) or str(word)) + null
 
 
 def _told(kind: Kind, live: Live) -> list[str]:

@@ -49,21 +49,26 @@ def _said(kind: Kind) -> str:
 
 
 def _events(live: Live) -> Iterator[str]:
-    schemas = Schemas(((event.type, "data"), "serialization", event) for event in live.events)
-    joined = [event for event in live.events if event.joined is not None]
-    added = Schemas(((event.type, "joined"), "serialization", event.joined) for event in joined)
+    parts = {event.type: [model for model in (event, event.joined) if model is not None] for event in live.events}
+    schemas = Schemas(
+        ((type_, str(place)), "serialization", model)
+        for type_, models in parts.items()
+        for place, model in enumerate(models)
+    )
     yield "| event | in | what happened | `data` |"
     yield "|---|---|---|---|"
     for event in live.events:
-        fields = [*schemas.fields((event.type, "data"))]
-        if event.joined is not None:
-            fields += added.fields((event.type, "joined"))
-        told = ", ".join(f"`{name}` {brief(schema)}" for name, schema, _ in fields)
-        yield f"| `{event.type}` | {', '.join(event.to)} | {_text(event)} | {told} |"
+        keys = [(event.type, str(place)) for place in range(len(parts[event.type]))]
+        fields = [f"`{name}` {_cell(brief(field, schemas))}" for key in keys for name, field, _ in schemas.fields(key)]
+        yield f"| `{event.type}` | {', '.join(event.to)} | {_text(event)} | {'<br>'.join(fields)} |"
 
 
 def _text(event: type[Event]) -> str:
-    return " ".join((inspect.getdoc(event) or "").split()).replace("|", "\\|")
+    return _cell(" ".join((inspect.getdoc(event) or "").split()))
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", r"\|")
 
 
 _TABLES: Mapping[str, Callable[[Live], Iterator[str]]] = {"channels": _channels, "events": _events}
