@@ -53,7 +53,7 @@ class Live:
         return [event for event in self.events if kind.name in event.to]
 
     def check(self) -> None:
-        """Raise TypeError where an event does not say where it goes, or names a kind of channel that keeps no events."""
+        """Raise TypeError where an event does not say where it goes, or names a kind of channel that keeps none."""
         kept = {kind.name for kind in self.channels if kind.kept is not None}
         for event in self.events:
             to = set(getattr(event, "to", ()))
