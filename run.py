@@ -10,19 +10,17 @@ import argparse
 import asyncio
 import os
 import secrets
-import signal
 import sys
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import Callable, Coroutine, Iterator
+from contextlib import ExitStack, contextmanager
 from functools import partial
 from pathlib import Path
 
 import asyncpg
 import psycopg
-from aiohttp import web
 from pydantic import SecretStr
 
-from k2k.app import LIVE, OPERATIONS, build, watch_pool, working
+from k2k.app import LIVE, OPERATIONS, watch_pool, working
 from k2k.core.clock import Clock
 from k2k.core.errors import DomainError
 from k2k.core.settings import Settings, SettingsError, load
@@ -31,11 +29,12 @@ from k2k.flows import sample_market
 from k2k.infra import log, migrations, retention
 from k2k.infra.db import Db
 from k2k.infra.jobs import report
-from k2k.infra.metrics import Metrics
+from k2k.serving import listening, measured, serve_until_asked, stop_asked, stop_seconds
+from k2k.supervisor import Post, StartError, Supervisor
 from k2k.web import documents
-from k2k.web.headers import LEAVING
-from k2k.web.metrics import exposing
-from k2k.web.server import Runner, listening_socket
+
+# Absolute, links and all: where a release is put in place by moving a link, new workers are of that release.
+RUN = os.path.abspath(__file__)
 
 
 def main() -> int:
@@ -45,7 +44,7 @@ def main() -> int:
         openapi()
         return 0
     commands: dict[str, Callable[[Settings], Coroutine[None, None, None]]] = {
-        "serve": serve,
+        "serve": partial(serve, chosen),
         "worker": worker,
         "migrate": migrate,
         "maintain": maintain,
@@ -74,8 +73,11 @@ def arguments() -> argparse.Namespace:
     """What the command line asks for; ends the process with 2 where that makes no sense."""
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for command in (serve, worker, migrate, maintain, seed):
+    for command in (worker, migrate, maintain, seed):
         commands.add_parser(command.__name__, help=command.__doc__)
+    serving = commands.add_parser("serve", help=serve.__doc__)
+    serving.add_argument("--workers", type=count, metavar="N", help="so many processes on one port; SIGHUP renews them")
+    serving.add_argument("--post", type=Post.parse, help=argparse.SUPPRESS)  # from a supervisor to a worker
     commands.add_parser("openapi", help=openapi.__doc__)
     queue = commands.add_parser("jobs", help=jobs.__doc__)
     queue.add_argument("action", nargs="?", choices=("list", "show", "retry", "drop"), default="list")
@@ -90,6 +92,13 @@ def arguments() -> argparse.Namespace:
     return chosen
 
 
+def count(text: str) -> int:
+    """A number of workers."""
+    if (number := int(text)) < 1:
+        raise ValueError
+    return number
+
+
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     """uvloop, a fifth cheaper per request, where there is a build of it; else asyncio's own."""
     try:
@@ -97,10 +106,6 @@ def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
     except ImportError:
         return None
     return uvloop.new_event_loop
-
-
-class StartError(Exception):
-    """Why the process cannot serve, in words a person can act on."""
 
 
 @contextmanager
@@ -197,23 +202,40 @@ async def seed(settings: Settings) -> None:
         await db.close()
 
 
-async def serve(settings: Settings) -> None:
+async def serve(chosen: argparse.Namespace, settings: Settings) -> None:
     """Serve until SIGINT or SIGTERM, then stop in order: sockets, requests, connections."""
-    require_c_extensions()
+    if chosen.post is not None:
+        await migrate(settings)  # a successor may be of a later release than its supervisor
+        await serve_until_asked(settings, chosen.post.ready, chosen.post)
+        return
     await (seed if settings.development else migrate)(settings)
-    process = await build(settings)
-    runner = Runner(process.app, settings.server)
-    await runner.setup()
-    try:
-        async with measured(process.metrics, settings):
-            await listen(runner, settings.server.host, settings.server.port, "K2K_SERVER__PORT")
-            banner(settings)
-            await asked_to_stop()
-            if not settings.development:
-                process.app[LEAVING].set()
-                await asyncio.sleep(settings.server.leave_seconds)
-    finally:
-        await runner.cleanup()
+    if chosen.workers:
+        await supervise(chosen.workers, settings)
+    else:
+        await serve_until_asked(settings, partial(banner, settings))
+
+
+async def supervise(workers: int, settings: Settings) -> None:
+    """Serve with so many processes on one port."""
+    # The kernel would let a second service in beside them; alone, this socket finds out whether there is one.
+    alone = listening(settings.server.host, settings.server.port, "K2K_SERVER__PORT")
+    port = alone.getsockname()[1]
+    alone.close()
+    bind = partial(listening, settings.server.host, port, "K2K_SERVER__PORT", shared=True)
+    told = settings.model_copy(update={"server": settings.server.model_copy(update={"port": port})})
+    command = (sys.executable, RUN, "serve", "--post")
+    environment = {**os.environ, **(embedded_servers(settings) if settings.development else {})}
+    supervisor = Supervisor(command, environment, bind, workers, stop_seconds(settings))
+    await supervisor.run(partial(banner, told, workers))
+
+
+def embedded_servers(settings: Settings) -> dict[str, str]:
+    """What workers need to be told in development: the servers and the secret that their supervisor has found."""
+    return {
+        "K2K_DATABASE__URL": settings.database.url.get_secret_value(),
+        "K2K_REDIS__URL": settings.redis.url.get_secret_value(),
+        "K2K_AUTH__SECRET": settings.auth.secret.get_secret_value(),
+    }
 
 
 async def worker(settings: Settings) -> None:
@@ -226,7 +248,7 @@ async def worker(settings: Settings) -> None:
         async with measured(db.metrics, settings):
             await work.start()
             print("Key2Key works on its jobs", flush=True)
-            await asked_to_stop()
+            await stop_asked()
     finally:
         await work.stop()
         await db.close()
@@ -241,52 +263,11 @@ async def jobs(chosen: argparse.Namespace, settings: Settings) -> None:
         await db.close()
 
 
-@asynccontextmanager
-async def measured(metrics: Metrics, settings: Settings) -> AsyncIterator[None]:
-    """Answer /metrics where the settings say, if they do."""
-    if not settings.metrics.port:
-        yield
-        return
-    runner = Runner(exposing(metrics), settings.server)
-    await runner.setup()
-    try:
-        await listen(runner, settings.metrics.host, settings.metrics.port, "K2K_METRICS__PORT")
-        yield
-    finally:
-        await runner.cleanup()
-
-
-async def asked_to_stop() -> None:
-    """Wait for SIGINT or SIGTERM."""
-    stopping = asyncio.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        asyncio.get_running_loop().add_signal_handler(number, stopping.set)
-    await stopping.wait()
-    print("Stopping …", flush=True)
-
-
-async def listen(runner: web.AppRunner, host: str, port: int, variable: str) -> None:
-    try:
-        await web.SockSite(runner, listening_socket(host, port)).start()
-    except OSError as error:
-        raise StartError(
-            f"{host}:{port} cannot be used ({error.strerror}): stop what listens there, "
-            f"or choose another port with {variable}"
-        ) from error
-
-
-def require_c_extensions() -> None:
-    """aiohttp's pure-Python parser had most of its request-smuggling faults: refuse to run with it."""
-    try:
-        import aiohttp._http_parser  # noqa: F401
-    except ImportError as error:
-        raise StartError("aiohttp runs without its C extensions: install the wheel of this platform") from error
-
-
-def banner(settings: Settings) -> None:
+def banner(settings: Settings, workers: int = 1) -> None:
     """Say where it is, how long it took and, in development, as whom to sign in."""
     server = settings.server
-    print(f"\nKey2Key serves on http://{server.host}:{server.port} (ready in {time.monotonic() - STARTED:.1f} s)")
+    many = f" with {workers} workers" if workers > 1 else ""
+    print(f"\nKey2Key serves on http://{server.host}:{server.port}{many} (ready in {time.monotonic() - STARTED:.1f} s)")
     if settings.docs:
         print(f"The API to read and to try: http://{server.host}:{server.port}/docs")
     if settings.development:

@@ -27,7 +27,9 @@ from k2k.features.chat.events import MessageNew
 from k2k.features.chat.service import join_texts
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
-from k2k.flows import enquiry
+from k2k.features.sync import api as sync
+from k2k.features.sync.polls import Polls
+from k2k.flows import enquiry, state
 from k2k.infra import retention
 from k2k.infra.db import Db
 from k2k.infra.ephemeral import Ephemeral
@@ -54,7 +56,7 @@ from k2k.ops.limits import Guard
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
 from k2k.web.asyncapi import Live
-from k2k.web.headers import LEAVING, finish, preflights, say_goodbye
+from k2k.web.headers import LEAVING, RELIEVED, finish, preflights, say_goodbye
 from k2k.web.middleware import access, economical
 from k2k.web.problems import problems
 from k2k.web.proxy import behind
@@ -64,10 +66,12 @@ log = structlog.get_logger()
 OPERATIONS = [
     *accounts.routes.operations,
     *agents.routes.operations,
+    *sync.routes.operations,
     *listings.routes.operations,
     *leads.routes.operations,
     *chat.routes.operations,
     *enquiry.routes.operations,
+    *state.routes.operations,
 ]
 
 
@@ -113,13 +117,16 @@ async def build(settings: Settings) -> Process:
 
     streams = Streams(db, settings.live.replay_events, settings.live.recover_events, {MessageNew.type: join_texts})
     pubsub = PubSub(settings.redis, metrics.batches.labels("publishes").observe)
+    parts[Streams] = streams
     hub = Hub(streams, pubsub, settings.live)
     broker = Broker(hub, streams, pubsub, settings.live)
     db.told = broker.told
     hub.watch(SessionRevoked.type, lambda event: _revoke(hub, authenticator, event))
     follow_access(hub)
+    leaving = asyncio.Event()
+    parts[Polls] = Polls(hub, leaving)
     ephemeral = Ephemeral(settings.redis, db.clock)
-    presence = Presence(ephemeral, broker.whisper)
+    presence = parts[Presence] = Presence(ephemeral, broker.whisper)
     wheel = Wheel()
 
     by_rpc = {operation.rpc: operation for operation in OPERATIONS if operation.rpc is not None}
@@ -153,7 +160,7 @@ async def build(settings: Settings) -> Process:
         client_max_size=settings.server.body_kib * 1024,
         client_max_fields=50,  # of a form, and the only form is the sign-in's
     )
-    app[LEAVING] = leaving = asyncio.Event()
+    app[LEAVING], app[RELIEVED] = leaving, asyncio.Event()
     app.on_response_prepare.append(finish(settings.server.origins))
     app.on_response_prepare.append(say_goodbye)
     routes.bind(app, OPERATIONS, services, authenticator, guard, body_seconds=settings.server.body_seconds)
@@ -161,7 +168,7 @@ async def build(settings: Settings) -> Process:
         "database": db.ping,
         "migrations": lambda: _migrated(db),
         "redis": pubsub.ping,
-        "staying": _staying(leaving),
+        "staying": _staying(app),
     }
     needed = frozenset({"database", "migrations", "staying"})
     health.bind(app, checks, needed=needed, prefixes=("", routes.PREFIX))
@@ -192,6 +199,7 @@ async def build(settings: Settings) -> Process:
         passwords.close()
 
     app.cleanup_ctx.append(running)
+    app.on_shutdown.append(_leave)
     app.on_shutdown.append(sockets.shut_down)
     return Process(app, db, hub, broker, pubsub, sockets, worker, metrics)
 
@@ -247,12 +255,17 @@ def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> No
             member.revoke()
 
 
-def _staying(leaving: asyncio.Event) -> health.Check:
+def _staying(app: web.Application) -> health.Check:
     async def check() -> None:
-        if leaving.is_set():
+        if app[LEAVING].is_set() and not app[RELIEVED].is_set():
             raise RuntimeError("the process is about to stop")
 
     return check
+
+
+async def _leave(app: web.Application) -> None:
+    """Whoever waits for news is answered, also where nobody announced that the process is about to stop."""
+    app[LEAVING].set()
 
 
 async def _migrated(db: Db) -> None:

@@ -19,7 +19,6 @@ from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 import aiohttp
-from aiohttp import web
 from pydantic import SecretStr
 
 from k2k.app import Process, build
@@ -106,7 +105,7 @@ class Node:
     """A serving process built inside this one, on a free port."""
 
     process: Process
-    runner: web.AppRunner
+    runner: Runner
     settings: Settings
     api: Api
 
@@ -115,7 +114,7 @@ class Node:
         process = await build(settings)
         runner = Runner(process.app, settings.server)
         await runner.setup()
-        await web.SockSite(runner, listening_socket("127.0.0.1", port)).start()
+        await runner.listen(listening_socket("127.0.0.1", port))
         host, port = runner.addresses[0][:2]
         return cls(process, runner, settings, Api(f"http://{host}:{port}"))
 
@@ -142,13 +141,23 @@ class Subprocess:
 
     @classmethod
     async def start(
-        cls, settings: Settings, port: int, *, output: Path | None = None, **environment: str
+        cls,
+        settings: Settings,
+        port: int,
+        *options: str,
+        output: Path | None = None,
+        directory: Path | str = ROOT,
+        **environment: str,
     ) -> Subprocess:
-        """Start and wait until it is ready. What it says, its log too, goes to the file `output` if one is given."""
+        """Start the checkout in `directory` with these options and wait until it is ready.
+
+        What it says, its log too, goes to the file `output` if one is given.
+        """
         given = {
             "K2K_ENVIRONMENT": "production",
             "K2K_HOME": str(settings.home),
             "K2K_SERVER__PORT": str(port),
+            "K2K_SERVER__DRAIN_SECONDS": "1",
             "K2K_AUTH__SECRET": settings.auth.secret.get_secret_value(),
             "K2K_LIMITS__USER_PER_MINUTE": "1000000",
             "K2K_LIMITS__ADDRESS_PER_MINUTE": "1000000",
@@ -163,7 +172,8 @@ class Subprocess:
                 sys.executable,
                 "run.py",
                 "serve",
-                cwd=ROOT,
+                *options,
+                cwd=directory,
                 env={**inherited, **given},
                 start_new_session=True,
                 stdout=said,
@@ -171,7 +181,7 @@ class Subprocess:
             )
         started = cls(process, port)
         cls.running.append(started)
-        await eventually(started.ready, seconds=15)
+        await eventually(started.ready, seconds=30)
         return started
 
     async def ready(self) -> bool:

@@ -146,6 +146,17 @@ class AddressNotAllowed(Invalid):
     title = "This address cannot be used: it must be a public http or https address"
 
 
+class PositionUnknown(Conflict):
+    """The stream does not have this position: it is of another epoch, or beyond the newest event.
+
+    Fetch the state afresh and go on from the position that comes with it.
+    """
+
+    code = "position-unknown"
+    number = 1014
+    title = "The stream does not have this position"
+
+
 class Internal(DomainError):
     """Our fault. The request id leads to the log, nothing inner is told. Trying once more later is right."""
 

@@ -64,6 +64,7 @@ class ServerSettings(Section):
     body_kib: Count
     body_seconds: Seconds
     leave_seconds: Seconds
+    drain_seconds: Seconds
     shutdown_seconds: Seconds
     docs: bool
     assets: Path

@@ -151,6 +151,15 @@ class Db(Reader):
         self._tell(tx)
 
     @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Reader]:
+        """Several reads of one and the same moment. Raises Unavailable."""
+        async with (
+            self._connection(writing=False) as connection,
+            connection.transaction(isolation="repeatable_read", readonly=True),
+        ):
+            yield Transaction(connection)
+
+    @asynccontextmanager
     async def single(self) -> AsyncIterator[SingleStatement]:
         """A transaction of one announcing statement, in one round trip.
 

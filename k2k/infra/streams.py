@@ -19,6 +19,7 @@ from k2k.infra.sql import Queries
 
 if TYPE_CHECKING:
     from k2k.infra.db import Db
+    from k2k.infra.transaction import Reader
 
 
 Model = type[BaseModel]
@@ -173,6 +174,11 @@ class Streams:
         Raises Unavailable while the database is away.
         """
         return await self._reads.add((channel, since))
+
+    async def position(self, reader: Reader, channel: Channel) -> Position:
+        """Where the stream stands in the moment that `reader` sees. The stream must be open."""
+        (row,) = await reader.rows(HEADS, [channel])
+        return Position(row.epoch, row.offset)
 
     async def history(self, channel: Channel, since: int | None, *, limit: int, reverse: bool) -> Past:
         """At most `limit` (-1: as many as may be) events after offset `since`, oldest first; in reverse before it.

@@ -10,10 +10,14 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections.abc import Callable, Coroutine, Iterable
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from typing import Any
 
+from pydantic_core import from_json
+
 from k2k.core.errors import Unavailable
-from k2k.core.ids import Channel
+from k2k.core.ids import Channel, UserId, user_channel
 from k2k.infra.ephemeral import Ephemeral, Occupant, Place
 from k2k.live.wire import ClientInfo, Join, Leave, News
 
@@ -22,6 +26,14 @@ PRESENT_SECONDS = 60.0
 RETURN_SECONDS = 5.0
 DEPARTURES_SECONDS = 1.0
 MOST_AT_ONCE = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A person as others may know them: the kinds of devices they are on, or when they were last here."""
+
+    devices: tuple[str, ...]
+    last_seen: datetime | None
 
 
 class Presence:
@@ -54,6 +66,15 @@ class Presence:
     async def people(self, channel: Channel) -> list[ClientInfo]:
         """Everybody who follows the channel. Raises Unavailable."""
         return [_info(occupant) for occupant in await self._ephemeral.occupants(channel)]
+
+    async def seen(self, person: UserId) -> Seen:
+        """Whether and where a person is online, else when they last were (if within 30 days). Raises Unavailable."""
+        here = await self._ephemeral.occupants(user_channel(person))
+        last = None if here else await self._ephemeral.last_seen(str(person))
+        return Seen(
+            devices=tuple(sorted({from_json(one.description)["device"] for one in here})),
+            last_seen=datetime.fromtimestamp(last, UTC) if last is not None else None,
+        )
 
     async def count(self, channel: Channel) -> tuple[int, int]:
         """How many sockets follow the channel, and how many people behind them. Raises Unavailable."""

@@ -8,6 +8,7 @@ comes back and resumes from its position without loss.
 from __future__ import annotations
 
 import asyncio
+import random
 import time
 from collections.abc import Iterable, Iterator
 
@@ -250,8 +251,15 @@ class SocketDoor:
             await socket.finish()
         return response
 
+    def drain(self, seconds: float) -> None:
+        """Send every client away at a random moment within `seconds`, so that they do not all come back at once."""
+        self._stopping = True
+        loop = asyncio.get_running_loop()
+        for socket in self._sockets:
+            loop.call_later(random.uniform(0, seconds), socket.cut, wire.SHUTDOWN)  # noqa: S311 -- no secret
+
     async def shut_down(self, *_: object) -> None:
-        """Send every client away; the SDKs come back, to another process or to the next one."""
+        """Send every client away at once; the SDKs come back, to another process or to the next one."""
         self._stopping = True
         sockets = tuple(self._sockets)
         for socket in sockets:

@@ -54,6 +54,14 @@ class Call:
             async with self.services.db.transaction() as tx:
                 yield tx
 
+    @asynccontextmanager
+    async def snapshot(self) -> AsyncIterator[Reader]:
+        """What several reads go through that are to tell of one and the same moment."""
+        if self.tx is not None:
+            raise RuntimeError("a call whose answer is kept reads what it has written: it has no snapshot")
+        async with self.services.db.snapshot() as reader:
+            yield reader
+
     async def gather(self, function: GatheredRead[Item, Result], item: Item) -> Result:
         """Have the function read `item` along with what other calls ask it for."""
         if self.tx is not None:

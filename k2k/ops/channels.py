@@ -16,15 +16,16 @@ from collections.abc import Awaitable, Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 from enum import Enum, auto
-from typing import Any, Generic, TypeVar, get_args
+from typing import Any, Generic, Self, TypeVar, get_args
 
 from pydantic import BaseModel
 
 from k2k.core.errors import Invalid
 from k2k.core.ids import Channel, UserId
+from k2k.infra.streams import Position
 from k2k.infra.transaction import Reader
 from k2k.ops.permissions import PERMISSIONS, Permission, Role
-from k2k.ops.validation import validate
+from k2k.ops.validation import Answer, validate
 
 Path = TypeVar("Path", bound=BaseModel)
 
@@ -36,6 +37,17 @@ class Nothing(BaseModel):
 # PostgreSQL keeps no longer ones, and no kind needs half of it.
 LONGEST = 255
 _PLACEHOLDER = re.compile(r"{(\w+)}")
+
+
+class StreamPosition(Answer):
+    """A place in a channel's stream of events."""
+
+    epoch: str
+    offset: int
+
+    @classmethod
+    def of(cls, position: Position) -> Self:
+        return cls(epoch=position.epoch, offset=position.offset)
 
 
 class Presence(Enum):

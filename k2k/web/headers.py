@@ -39,6 +39,9 @@ PREFLIGHT_SECONDS = "7200"
 LEAVING: web.AppKey[asyncio.Event] = web.AppKey("leaving", asyncio.Event)
 """Set when the process is about to stop: answers close their connection, so that nobody sends into a closing one."""
 
+RELIEVED: web.AppKey[asyncio.Event] = web.AppKey("relieved", asyncio.Event)
+"""Set before LEAVING where a successor serves at the same address: balancers need not turn away from it."""
+
 
 def secure(headers: MutableMultiMapping[str], request_id: str | None) -> None:
     """Complete the headers that no answer goes without."""

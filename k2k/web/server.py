@@ -7,6 +7,8 @@ that takes nothing of its answer, or is gone without a word, is ended by the ker
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
 import socket
 from uuid import uuid4
 
@@ -25,6 +27,9 @@ log = structlog.get_logger()
 UNACKNOWLEDGED_SECONDS = 20
 KEEPALIVE_SECONDS = 15.0
 LINGERING_SECONDS = 5.0
+LOOK_SECONDS = 0.05
+# Connections that may wait to be accepted: a worker that died is back in seconds. The kernel has a limit of its own.
+BACKLOG = 1024
 
 
 class Runner(web.AppRunner):
@@ -39,11 +44,38 @@ class Runner(web.AppRunner):
             shutdown_timeout=settings.shutdown_seconds,
             max_headers=64,
         )
+        self._listening: list[socket.socket] = []
 
     async def _make_server(self) -> web.Server:
         server = await super()._make_server()
         server.__class__ = _Server  # aiohttp offers no other way to name the connection's class
         return server
+
+    async def listen(self, listening: socket.socket) -> None:
+        """Take connections from this bound socket."""
+        self._listening.append(listening)
+        await web.SockSite(self, listening, backlog=BACKLOG).start()
+
+    async def stop_listening(self) -> None:
+        """Take no more connections. What is open stays open, and who shares a listening socket goes on.
+
+        What waits in its queue is taken in first: the kernel resets it when nobody has that socket any longer.
+        """
+        last = [connection for listening in self._listening for connection in _queued(listening)]
+        for site in self.sites:
+            await site.stop()
+        self._listening.clear()
+        for connection in last:
+            if self.server is not None:
+                await asyncio.get_running_loop().connect_accepted_socket(self.server, connection)
+
+    async def emptied(self, seconds: float) -> None:
+        """Wait until no connection is open, but no longer than `seconds` and the life of an idle one."""
+        loop = asyncio.get_running_loop()
+        end = loop.time() + max(seconds, KEEPALIVE_SECONDS)
+        await asyncio.sleep(LOOK_SECONDS)  # what was accepted at the very end becomes a connection meanwhile
+        while self.server is not None and self.server.connections and loop.time() < end:  # noqa: ASYNC110 -- no event tells
+            await asyncio.sleep(LOOK_SECONDS)
 
 
 class _Connection(RequestHandler):
@@ -95,12 +127,26 @@ class _Server(web.Server):
         return _Connection(self, loop=self._loop, **self._kwargs)
 
 
-def listening_socket(host: str, port: int) -> socket.socket:
-    """A bound socket whose connections end when their peer acknowledges nothing. Raises OSError."""
+def _queued(listening: socket.socket) -> list[socket.socket]:
+    """The connections that nobody has accepted yet."""
+    connections = []
+    with contextlib.suppress(OSError):  # BlockingIOError: there are no more
+        while True:
+            connections.append(listening.accept()[0])
+    return connections
+
+
+def listening_socket(host: str, port: int, *, shared: bool = False) -> socket.socket:
+    """A bound socket whose connections end when their peer acknowledges nothing. Raises OSError.
+
+    Several that are `shared` may stand on one port; the kernel spreads new connections over those that listen.
+    """
     family, kind, protocol, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
     bound = socket.socket(family, kind, protocol)
     try:
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        if shared:
+            bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000)
         bound.bind(address)

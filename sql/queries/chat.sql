@@ -99,6 +99,10 @@ where exists (select from conversation_people where conversation_id = $1 and use
 select id, message from messages where id = any ($1::uuid[]);
 
 -- name: participants
+-- Who takes part in a conversation.
+select user_id from conversation_people where conversation_id = $1 order by user_id;
+
+-- name: take_part
 -- Which of the pairs of person and conversation are of somebody who takes part.
 select asked.person as user_id, asked.conversation as conversation_id
 from unnest($1::uuid[], $2::uuid[]) as asked (person, conversation)

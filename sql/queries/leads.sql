@@ -74,3 +74,14 @@ from (
     order by offer.offered_at desc, leads.id desc
     limit $2
 ) as desk;
+
+-- name: list_agency_leads
+-- An agency's desk: its leads that are not closed, newest first.
+select coalesce(jsonb_agg(body order by created_at desc, id desc), '[]') as body
+from (
+    select leads.id, leads.created_at, lead_body(leads, conversations.id, $2) as body
+    from leads left join conversations on conversations.lead_id = leads.id
+    where leads.agency_id = $1 and leads.status <> 'closed'
+    order by leads.created_at desc, leads.id desc
+    limit $3
+) as desk;

@@ -3,9 +3,10 @@
 -- name: read_streams
 -- What each of many readers missed since its position, at most $3 events, in one statement. Nothing is read of a stream
 -- at its head, nor for a reader who is more than $4 behind. Partitions of the other class and of the future are passed over.
+-- The selects around parameters hide them from the planner, or it would plan all partitions anew each time (adr/0010).
 select asked.place::int as place, stream_epoch(stream.id) as epoch, stream.top,
        missed."offset", missed.type, missed.body
-from unnest($1::text[], $2::bigint[]) with ordinality as asked (channel, since, place)
+from unnest((select $1::text[]), (select $2::bigint[])) with ordinality as asked (channel, since, place)
 join streams as stream on stream.channel = asked.channel
 left join lateral (
     select "offset", type, event_body(events.id, events.type, events.at, events.data) as body
@@ -42,13 +43,14 @@ on conflict do nothing;
 -- name: tail
 -- The newest offset of every stream that gained events which the snapshot $1 could not see, and a new snapshot.
 -- By visibility, not by time or id: both miss a transaction that commits late. Rows of transactions that are yet to
--- come were brought by a restore; they would be found each time.
+-- come were brought by a restore; they would be found each time. The parameters are hidden as in read_streams.
 select pg_current_snapshot()::text as snapshot, generation,
        stream.channel, stream_epoch(stream.id) as epoch, newest."offset"
 from deployment
 left join (
     select stream_id, max("offset") as "offset" from events
-    where xid >= pg_snapshot_xmin($1::text::pg_snapshot) and xid < pg_snapshot_xmax(pg_current_snapshot())
+    where xid >= (select pg_snapshot_xmin($1::text::pg_snapshot))
+      and xid < (select pg_snapshot_xmax(pg_current_snapshot()))
       and not pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
       and at < now() + interval '1 hour'
     group by stream_id

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import os
 import signal
 from collections.abc import AsyncIterator, Sized
 from contextlib import AsyncExitStack
@@ -14,7 +15,9 @@ from uuid import uuid4
 import pytest
 
 from k2k.core.settings import Settings
+from tests.crowd import Phone, Tally, Visitor, busy
 from tests.proxy import Proxy, proxy
+from tests.service import WORKERS, StartService, until
 from tests.support import Api, Live, People, Person, Subprocess, eventually, free_port
 
 pytestmark = pytest.mark.needs("nginx")
@@ -103,6 +106,36 @@ async def test_one_process_after_the_other_is_restarted_and_every_message_is_wri
     stop.set()
     await asyncio.gather(*writers)
     await agrees(edge, buyer, enquiry["conversation_id"], sent)
+
+
+async def test_workers_are_replaced_behind_it_and_no_request_fails(
+    start: StartService, people: People, tmp_path: Path
+) -> None:
+    agent, tally = await people.agent(), Tally()
+    service = await start()
+    here = [service.supervisor.port] * 2
+    async with proxy(tmp_path, here, {"rate=100r/s": "rate=10000r/s"}) as edge:
+        visitors = [Visitor(edge.base, "/api/v1/properties?limit=2", tally, pause=pause) for pause in (0.02, 0.5) * 8]
+        desks = [Phone(edge.base, agent, tally) for _ in range(4)]
+        async with busy(*(visitor.run() for visitor in visitors), *(desk.run() for desk in desks)):
+            await until(lambda: all(desk.connected for desk in desks))
+            await service.roll()
+            await until(lambda: all(desk.connected for desk in desks))
+        assert tally.failed == {}
+        assert tally.outcomes["3001"] >= len(desks)
+        assert {line["upstream_status"] for line in edge.log()} <= {"200", "101"}
+
+
+async def test_a_read_that_was_under_way_as_a_worker_died_is_asked_again(start: StartService, tmp_path: Path) -> None:
+    service, tally = await start(), Tally()
+    many = {"rate=100r/s": "rate=10000r/s", "max_fails=2 fail_timeout=1s": "max_fails=0"}
+    async with proxy(tmp_path, [service.supervisor.port] * 2, many) as edge:
+        visitors = [Visitor(edge.base, "/api/v1/properties?limit=2", tally, pause=0.02) for _ in range(8)]
+        async with busy(*(visitor.run() for visitor in visitors)):
+            await until(lambda: tally.outcomes["200"] > 200)
+            os.kill(min(service.pids), signal.SIGKILL)
+            await until(lambda: service.said("how=SIGKILL") == 1 and len(service.pids) == WORKERS)
+    assert tally.failed == {}
 
 
 async def enquire(edge: Proxy, buyer: Person, listing: object) -> str:

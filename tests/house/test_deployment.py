@@ -13,6 +13,7 @@ import pytest
 import yaml
 
 from k2k.core.settings import ServerSettings, Settings, load
+from k2k.serving import stop_seconds
 from tests.support import ROOT
 
 SECRETS = ("K2K_AUTH__SECRET", "POSTGRES_PASSWORD", "DATABASE_PASSWORD", "VALKEY_PASSWORD", "S3_SECRET_KEY")
@@ -109,9 +110,18 @@ def test_only_nginx_can_be_reached_and_only_from_this_machine_unless_told_otherw
 
 def test_compose_gives_a_process_the_time_it_takes_to_stop() -> None:
     settings = load({})
-    needed = settings.server.shutdown_seconds + settings.jobs.stop_seconds
+    needed = stop_seconds(settings)
     for name in ("app1", "app2"):
         assert int(compose()["services"][name]["stop_grace_period"].removesuffix("s")) > needed
+
+
+def test_systemd_gives_the_workers_the_time_they_take_to_stop_and_knows_how_to_replace_them() -> None:
+    unit = (ROOT / "config" / "key2key@.service").read_text()
+    (seconds,) = re.findall(r"TimeoutStopSec=(\d+)", unit)
+    assert int(seconds) > stop_seconds(load({})) + 5  # the supervisor kills after the first, systemd after the second
+    assert "run.py serve --workers" in unit
+    assert "ExecReload=/bin/kill -HUP $MAINPID" in unit
+    assert "KillMode=mixed" in unit
 
 
 def test_nginx_knows_the_processes_of_compose_and_where_they_are() -> None:

@@ -36,8 +36,8 @@ async def story(api: Api, people: People) -> None:
     await api.post(f"/leads/{enquiry['lead_id']}/claim", token=colleague.token)
     said = {"conversation_id": enquiry["conversation_id"], "client_id": uuid4().hex, "message": "Secret words"}
     await api.post("/chat/messages", json=said, token=colleague.token)
-    await api.put(f"/properties/{listing}", json={"price": 44000}, token=owner.token)
-    await api.delete(f"/properties/{listing}", token=owner.token)
+    for change in ({"price": 41000}, {"status": "rented"}):
+        await api.put(f"/properties/{listing}", json=change, token=owner.token)
     await api.post("/auth/logout", token=buyer.token)
 
 

@@ -288,6 +288,28 @@ async def test_readers_and_the_tail_touch_few_partitions_and_none_from_end_to_en
     assert "Seq Scan" not in {how for _, how in found}
 
 
+async def test_neither_is_planned_anew_each_time(db: Db, url: str, outside: Connection) -> None:
+    """Planning for all the partitions takes ten times as long as reading."""
+    await tell(db, 500)
+    await outside.execute(
+        "insert into events select 1000 + s, n, uuidv7(), '', '{}', now(), pg_current_xact_id(), 'month'"
+        " from generate_series(1, 1000) s, generate_series(1, 150) n"
+    )
+    await outside.execute("insert into streams (channel) select 'user:' || n from generate_series(1, 3000) n")
+    await outside.execute("analyze")
+    await tend(url)
+    snapshot = await outside.fetchval("select pg_current_snapshot()::text")
+    for text, arguments in ((READ.text, ([MONTH], [490], 100, 1000)), (TAIL.text, (snapshot,))):
+        statement = await outside.prepare(text)
+        for _ in range(10):
+            await statement.fetch(*arguments)
+        plans = await outside.fetchrow(
+            "select custom_plans, generic_plans from pg_prepared_statements where statement = $1", text
+        )
+        assert plans is not None
+        assert tuple(plans) == (5, 5)
+
+
 # Migrating, and the command
 
 

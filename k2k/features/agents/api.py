@@ -107,7 +107,13 @@ async def remove_member(call: Call, path: MemberPath) -> Notice:
     return Notice(message="The agent no longer belongs to the agency")
 
 
-@routes.channel("agency:{agency_id}", may=Permission.be_agent, kept=timedelta(days=30), presence=Presence.people)
+@routes.channel(
+    "agency:{agency_id}",
+    may=Permission.be_agent,
+    kept=timedelta(days=30),
+    presence=Presence.people,
+    state="agency.desk",
+)
 async def follow_agency(db: Reader, asked: Sequence[Asked[AgencyPath]]) -> list[bool]:
     """What happens in an agency, for its owner and managers."""
     return await store.manage(db, [(one.user_id, one.path.agency_id) for one in asked])

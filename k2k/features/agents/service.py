@@ -81,6 +81,12 @@ async def remove_member(tx: Tx, by: UserId, agency: AgencyId, agent: AgentId) ->
         tx.emit(AccessLost(channel=channel, user_id=gone.user_id), to=[channel, user_channel(gone.user_id)])
 
 
+async def manages(db: Reader, user: UserId, agency: AgencyId) -> bool:
+    """Whether the person is the agency's owner or one of its managers."""
+    (allowed,) = await store.manage(db, [(user, agency)])
+    return allowed
+
+
 async def agency_of(db: Reader, user: UserId) -> AgencyId | None:
     """The agency this person works for, if any."""
     profile = await store.find_profile(db, user)

@@ -13,12 +13,14 @@ from k2k.features.chat.models import (
     ConversationsQuery,
     Message,
     MessagesQuery,
+    Participant,
     Send,
     SendWish,
     SentMessage,
     Typing,
 )
 from k2k.infra.transaction import Reader
+from k2k.live.presence import Presence as LivePresence
 from k2k.ops.call import Call
 from k2k.ops.channels import Asked, Presence
 from k2k.ops.permissions import Permission
@@ -51,6 +53,17 @@ async def send_message(call: Call, body: SendWish) -> SentMessage:
     send = Send(body.conversation_id, call.user.id, body.client_id, body.message)
     sent = await call.together(service.send_many, send)
     return sent.answer()
+
+
+@routes.get(
+    "/chat/conversations/{conversation_id}/presence",
+    may=Permission.chat,
+    rpc="chat.presence",
+    raises=(ConversationNotFound,),
+)
+async def conversation_presence(call: Call, path: ConversationPath) -> list[Participant]:
+    """Whether the others of a conversation are online, on which kinds of devices, or when they were last seen."""
+    return await service.who_is_there(call.db, call.use(LivePresence), path.conversation_id, call.user.id)
 
 
 @routes.channel("conversation:{conversation_id}", may=Permission.chat, presence=Presence.people, says=Typing)

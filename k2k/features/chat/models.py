@@ -8,6 +8,7 @@ from typing import Annotated
 from pydantic import Field
 
 from k2k.core.ids import ConversationId, LeadId, ListingId, MessageId, UserId
+from k2k.ops.channels import StreamPosition
 from k2k.ops.validation import Answer, ClientId, Input, Moment, Text
 
 
@@ -19,6 +20,15 @@ class SendWish(Input):
 
 class ConversationPath(Input):
     conversation_id: ConversationId
+
+
+class Participant(Answer):
+    """`online` is null while that is not known; unknown counts as present. `devices` are kinds, such as phone."""
+
+    user_id: UserId
+    online: bool | None
+    devices: tuple[str, ...]
+    last_seen: Moment | None
 
 
 class Typing(Input):
@@ -48,13 +58,6 @@ class Message(Answer):
     client_id: str
     message: str
     created_at: Moment
-
-
-class StreamPosition(Answer):
-    """A place in the stream of one's own channel."""
-
-    epoch: str
-    offset: int
 
 
 class SentMessage(Message):

@@ -7,12 +7,14 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
-from k2k.core.errors import DomainError, IdempotencyMismatch
+from k2k.core.errors import DomainError, IdempotencyMismatch, Unavailable
 from k2k.core.ids import AgencyId, ConversationId, LeadId, MessageId, UserId, user_channel
 from k2k.features.chat import store
 from k2k.features.chat.errors import ConversationNotFound
-from k2k.features.chat.models import Conversation, Message, Send, SentMessage, StreamPosition
+from k2k.features.chat.models import Conversation, Message, Participant, Send, SentMessage
 from k2k.infra.transaction import Emitted, Reader, Tx
+from k2k.live.presence import Presence
+from k2k.ops.channels import StreamPosition
 from k2k.ops.registry import Json
 
 
@@ -26,7 +28,7 @@ class Sent:
     def answer(self) -> SentMessage:
         """With its place in the sender's own stream. After COMMIT only."""
         place = self.emitted.position(user_channel(self.message.sender_id))
-        position = StreamPosition(epoch=place.epoch, offset=place.offset) if place is not None else None
+        position = StreamPosition.of(place) if place is not None else None
         return SentMessage(**dict(self.message), position=position)
 
 
@@ -70,6 +72,22 @@ async def list_messages(
 async def take_part(db: Reader, asked: Sequence[tuple[UserId | None, ConversationId]]) -> list[bool]:
     """For each whether the person takes part in the conversation."""
     return await store.take_part(db, asked)
+
+
+async def who_is_there(db: Reader, presence: Presence, conversation: ConversationId, user: UserId) -> list[Participant]:
+    """The other participants and whether they are online. Raises ConversationNotFound for whoever takes no part."""
+    people = await store.participants(db, conversation)
+    if user not in people:
+        raise ConversationNotFound
+    return [await _participant(presence, person) for person in people if person != user]
+
+
+async def _participant(presence: Presence, person: UserId) -> Participant:
+    try:
+        seen = await presence.seen(person)
+    except Unavailable:
+        return Participant(user_id=person, online=None, devices=(), last_seen=None)
+    return Participant(user_id=person, online=bool(seen.devices), devices=seen.devices, last_seen=seen.last_seen)
 
 
 async def join_texts(db: Reader, told: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:

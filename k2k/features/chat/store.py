@@ -38,12 +38,18 @@ class ParticipantRow:
     conversation_id: ConversationId
 
 
+@dataclass(frozen=True, slots=True)
+class PersonRow:
+    user_id: UserId
+
+
 _queries = Queries("chat")
 OPEN_CONVERSATION = _queries.rows("open_conversation", ConversationRow)
 SEND_MANY = _queries.rows("send_many", SendRow)
 LIST_CONVERSATIONS = _queries.json("list_conversations")
 LIST_MESSAGES = _queries.json("list_messages")
-PARTICIPANTS = _queries.rows("participants", ParticipantRow)
+TAKE_PART = _queries.rows("take_part", ParticipantRow)
+PARTICIPANTS = _queries.rows("participants", PersonRow)
 TEXTS_OF = _queries.rows("texts_of", TextRow)
 
 
@@ -77,9 +83,14 @@ async def list_messages(
 
 async def take_part(db: Reader, asked: Sequence[tuple[UserId | None, ConversationId]]) -> list[bool]:
     """For each whether the person takes part in the conversation."""
-    rows = await db.rows(PARTICIPANTS, [user for user, _ in asked], [conversation for _, conversation in asked])
+    rows = await db.rows(TAKE_PART, [user for user, _ in asked], [conversation for _, conversation in asked])
     found = {(row.user_id, row.conversation_id) for row in rows}
     return [one in found for one in asked]
+
+
+async def participants(db: Reader, conversation: ConversationId) -> list[UserId]:
+    """Who takes part; nobody if there is no such conversation."""
+    return [row.user_id for row in await db.rows(PARTICIPANTS, conversation)]
 
 
 async def texts_of(db: Reader, messages: Sequence[MessageId]) -> dict[MessageId, str]:

@@ -48,3 +48,8 @@ async def get_lead(db: Reader, lead: LeadId, viewer: UserId) -> Json[Lead]:
 async def list_leads(db: Reader, agent: UserId, limit: int) -> Json[list[Lead]]:
     """The agent's desk, newest first."""
     return await store.list_leads(db, agent, limit)
+
+
+async def list_agency_leads(db: Reader, agency: AgencyId, viewer: UserId, limit: int) -> Json[list[Lead]]:
+    """The agency's leads as `viewer`, who runs it, may see them, newest first."""
+    return await store.list_agency_leads(db, agency, viewer, limit)

@@ -27,6 +27,7 @@ OFFER_LEAD = _queries.command("offer_lead")
 CLAIM_MANY = _queries.rows("claim_many", ClaimRow)
 GET_LEAD = _queries.json("get_lead")
 LIST_LEADS = _queries.json("list_leads")
+LIST_AGENCY_LEADS = _queries.json("list_agency_leads")
 
 
 async def open_lead(tx: Tx, listing: ListingId, buyer: UserId, agency: AgencyId | None) -> OpenedLead:
@@ -50,4 +51,9 @@ async def find_lead(db: Reader, lead: LeadId, viewer: UserId) -> Json[Lead] | No
 
 async def list_leads(db: Reader, agent: UserId, limit: int) -> Json[list[Lead]]:
     (body,) = await db.rows(LIST_LEADS, agent, limit)
+    return Json(body)
+
+
+async def list_agency_leads(db: Reader, agency: AgencyId, viewer: UserId, limit: int) -> Json[list[Lead]]:
+    (body,) = await db.rows(LIST_AGENCY_LEADS, agency, viewer, limit)
     return Json(body)
