@@ -18,9 +18,9 @@ HERE = "127.0.0.1:8080"
 STORY = (r"^heard message\.new [\s\S]*Selam! Is it still free\?", r"^[\w-]{36} is typing$")
 
 
-def script(language: str, path: Path, market: str) -> str:
-    """The page's only block of that language as a program, told where this server is."""
-    (text,) = re.findall(rf"^```{language}\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
+def script(section: str, path: Path, market: str) -> str:
+    """The only block under a heading of the page as a program, told where this server is."""
+    (text,) = re.findall(rf"^#+ {section}\n(?:(?!^#).)*?^```\w+\n(.*?)^```", PAGE, re.DOTALL | re.MULTILINE)
     assert HERE in text
     path.write_text(text.replace(HERE, market.removeprefix("http://")))
     return str(path)
@@ -29,11 +29,18 @@ def script(language: str, path: Path, market: str) -> str:
 @pytest.mark.needs("npm packages")
 async def test_the_example_in_javascript(market: str, tmp_path: Path) -> None:
     (tmp_path / "node_modules").symlink_to(ROOT / "node_modules")
-    await heard([*(node.node() or ["node"]), script("js", tmp_path / "live.mjs", market)], STORY)
+    await heard([*(node.node() or ["node"]), script("JavaScript", tmp_path / "live.mjs", market)], STORY)
+
+
+@pytest.mark.needs("npm packages")
+async def test_state_that_is_kept_in_step(market: str, tmp_path: Path) -> None:
+    (tmp_path / "node_modules").symlink_to(ROOT / "node_modules")
+    program = script("Keeping state", tmp_path / "state.mjs", market)
+    await heard([*(node.node() or ["node"]), program], (r"^show \d+ conversations and 0 leads$", r"^in step$"))
 
 
 async def test_the_example_in_python(market: str, tmp_path: Path) -> None:
-    await heard([sys.executable, script("python", tmp_path / "live.py", market)], STORY)
+    await heard([sys.executable, script("Python", tmp_path / "live.py", market)], STORY)
 
 
 @pytest.mark.parametrize(

@@ -79,6 +79,14 @@ def test_an_rpc_takes_one_flat_object(operation: Operation) -> None:
     assert (told["x-rpc"], told["x-permission"]) == (operation.rpc, operation.may)
 
 
+def test_the_state_to_fetch_is_an_rpc_that_answers_its_position() -> None:
+    states = [kind.state for kind in CHANNELS if kind.state is not None]
+    assert "me.state" in states
+    for rpc in states:
+        schema = MESSAGES[f"{rpc}.reply"]["payload"]["$ref"].rpartition("/")[2]
+        assert "position" in ASYNC_DOCUMENT["components"]["schemas"][schema]["required"]
+
+
 def test_text_that_is_joined_is_told_too() -> None:
     data = MESSAGES["message.new"]["payload"]["properties"]["data"]["allOf"]
     fields = [ASYNC_DOCUMENT["components"]["schemas"][one["$ref"].rpartition("/")[2]]["properties"] for one in data]
