@@ -31,7 +31,7 @@ async def sync(call: Call, query: SyncQuery) -> Json[Missed]:
     may=Permission.own_account,
     rpc="ack",
     repeats=Repeats.freely,
-    raises=(PositionUnknown,),
+    raises=(Denied, PositionUnknown),
 )
 async def acknowledge(call: Call, body: AckWish) -> StreamPosition:
     """Say that this device has everything of my own channel up to an offset. Less than before changes nothing.
