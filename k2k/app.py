@@ -55,8 +55,8 @@ from k2k.ops.channels import Channels
 from k2k.ops.limits import Guard
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
-from k2k.web.asyncapi import Live
 from k2k.web.headers import LEAVING, RELIEVED, finish, preflights, say_goodbye
+from k2k.web.live import Live
 from k2k.web.middleware import access, economical
 from k2k.web.problems import problems
 from k2k.web.proxy import behind

@@ -11,7 +11,7 @@ from pydantic_core import to_json
 
 from k2k.ops.registry import Operation
 from k2k.web import asyncapi, error_pages, live_tables, openapi
-from k2k.web.asyncapi import Live
+from k2k.web.live import Live
 from k2k.web.routes import JSON, PREFIX
 
 HTML = "text/html; charset=utf-8"

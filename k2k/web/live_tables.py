@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator, Mapping
 from k2k.infra.streams import Event
 from k2k.ops.channels import Kind
 from k2k.ops.permissions import PERMISSIONS, Role
-from k2k.web.asyncapi import Live, brief, duration
+from k2k.web.live import Live, brief, duration
 from k2k.web.schemas import Schemas
 
 
