@@ -5,7 +5,7 @@
 #   make faults  the long proof that faults lose nothing, up to an hour (SEED=7: one of them again)
 #   make bench   the speed measurements (ONLY=rest: one of them)
 #   make assets  what browsers load: /docs and the live SDK (`make run` and `make test` bring it too)
-#   make openapi docs/openapi.json and docs/errors.md anew, after an operation or an error has changed
+#   make openapi the documents in docs/ that are made from the code, after an operation, event or error has changed
 #   make checksums, make requirements   after a new migration, after a change of a requirements*.in
 .PHONY: run test check faults bench assets openapi requirements checksums
 

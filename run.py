@@ -20,7 +20,7 @@ import asyncpg
 import psycopg
 from pydantic import SecretStr
 
-from k2k.app import OPERATIONS, watch_pool, working
+from k2k.app import LIVE, OPERATIONS, watch_pool, working
 from k2k.core.clock import Clock
 from k2k.core.errors import DomainError
 from k2k.core.settings import Settings, SettingsError, load
@@ -159,9 +159,10 @@ def development_secret(path: Path) -> str:
 
 
 def openapi() -> None:
-    """Write docs/openapi.json and docs/errors.md anew from what the code declares; needs no server."""
-    for name, text in documents.files(OPERATIONS).items():
-        path = Path(__file__).parent / "docs" / name
+    """Write openapi.json, asyncapi.json, errors.md and the tables of live.md in docs/ from what the code declares."""
+    docs = Path(__file__).parent / "docs"
+    for name, text in documents.files(OPERATIONS, LIVE, (docs / "live.md").read_text(encoding="utf-8")).items():
+        path = docs / name
         path.write_text(text, encoding="utf-8")
         print(f"Wrote {path}")
 

@@ -41,14 +41,14 @@ from k2k.infra.metrics import Metrics
 from k2k.infra.migrations import applied_migrations, missing_migrations
 from k2k.infra.pubsub import PubSub
 from k2k.infra.smtp import Smtp
-from k2k.infra.streams import Numbered, Streams
+from k2k.infra.streams import Numbered, Streams, declared_events
 from k2k.live.access import follow_access
 from k2k.live.broker import Broker
-from k2k.live.command import Commands
+from k2k.live.command import Commands, ConnectWish
 from k2k.live.hub import Hub
 from k2k.live.presence import Presence
 from k2k.live.session import Session
-from k2k.live.socket import SocketDoor
+from k2k.live.socket import PATH, SUBPROTOCOLS, SocketDoor
 from k2k.live.wheel import Wheel
 from k2k.ops.call import Services
 from k2k.ops.channels import Channels
@@ -56,6 +56,7 @@ from k2k.ops.limits import Guard
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
 from k2k.web.headers import LEAVING, RELIEVED, finish, preflights, say_goodbye
+from k2k.web.live import Live
 from k2k.web.middleware import access, economical
 from k2k.web.problems import problems
 from k2k.web.proxy import behind
@@ -80,6 +81,8 @@ CHANNELS = [
     *listings.routes.channels,
     *chat.routes.channels,
 ]
+
+LIVE = Live(PATH, SUBPROTOCOLS, ConnectWish, CHANNELS, declared_events(), OPERATIONS)
 
 
 @dataclass(frozen=True)
@@ -170,7 +173,7 @@ async def build(settings: Settings) -> Process:
     needed = frozenset({"database", "migrations", "staying"})
     health.bind(app, checks, needed=needed, prefixes=("", routes.PREFIX))
     metrics.asked.append(partial(health.measure, checks, metrics.health))
-    documents.bind(app, OPERATIONS)
+    documents.bind(app, OPERATIONS, LIVE)
     sockets.bind(app)
     files = assets.find(settings.server.assets)
     files.bind(app)

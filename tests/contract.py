@@ -1,4 +1,4 @@
-"""What is answered held against what the OpenAPI document promises."""
+"""What is answered and told held against what the OpenAPI and AsyncAPI documents promise."""
 
 from __future__ import annotations
 
@@ -12,12 +12,13 @@ from typing import Any
 from jsonschema import Draft202012Validator
 from pydantic import TypeAdapter
 
-from k2k.app import OPERATIONS
+from k2k.app import LIVE, OPERATIONS
 from k2k.ops.catalogue import errors_of
 from k2k.ops.registry import Operation
-from k2k.web import openapi
+from k2k.web import asyncapi, openapi
 
 DOCUMENT: dict[str, Any] = json.loads(json.dumps(openapi.document(OPERATIONS)))
+ASYNC_DOCUMENT: dict[str, Any] = json.loads(json.dumps(asyncapi.document(LIVE)))
 NO_OPERATION = {"no-such-route", "method-not-allowed", "bad-request"}
 """What is answered where no operation is found."""
 
@@ -88,6 +89,17 @@ def check_refusal(rpc: str, error: Mapping[str, Any]) -> None:
     _hold(response["content"]["application/problem+json"]["schema"], problem, rpc)
 
 
+def check_publication(channel: str, publication: Mapping[str, Any]) -> None:
+    """AssertionError unless the AsyncAPI document has this message in channels of that kind."""
+    kind, data = channel.partition(":")[0], publication["data"]
+    name = data["type"] if publication.get("offset") else f"{kind}.said"
+    if name.startswith("test."):
+        return
+    assert name in ASYNC_DOCUMENT["channels"][kind]["messages"], f"{name} in {channel} is not declared"
+    payload = ASYNC_DOCUMENT["components"]["messages"][name]["payload"]
+    _hold(payload, data, f"{name} in {channel}", ASYNC_DOCUMENT)
+
+
 def _declared(operation: Operation) -> dict[str, Any]:
     declared: dict[str, Any] = DOCUMENT["paths"][operation.path][operation.method.lower()]
     return declared
@@ -113,13 +125,14 @@ def _resolve(node: dict[str, Any] | None) -> dict[str, Any] | None:
     return found
 
 
-def _hold(schema: Any, value: Any, what: str) -> None:
-    faults = [f"{fault.json_path}: {fault.message}" for fault in _validator(json.dumps(schema)).iter_errors(value)]
+def _hold(schema: Any, value: Any, what: str, document: Mapping[str, Any] = DOCUMENT) -> None:
+    validator = _validator(json.dumps(schema), document is DOCUMENT)
+    faults = [f"{fault.json_path}: {fault.message}" for fault in validator.iter_errors(value)]
     assert not faults, f"{what} is not as declared: {'; '.join(faults)}"
 
 
 @cache
-def _validator(schema: str) -> Draft202012Validator:
-    """A validator of a schema that may refer to the document's components."""
-    whole = {**json.loads(schema), "components": DOCUMENT["components"]}
+def _validator(schema: str, rest: bool) -> Draft202012Validator:
+    """A validator of a schema that may refer to components: of the OpenAPI document if `rest`, else of the other."""
+    whole = {**json.loads(schema), "components": (DOCUMENT if rest else ASYNC_DOCUMENT)["components"]}
     return Draft202012Validator(whole, format_checker=Draft202012Validator.FORMAT_CHECKER)

@@ -464,6 +464,8 @@ class Live:
             subscriptions = {self._asked.pop(reply["id"]): reply["subscribe"]}
         for channel, subscription in subscriptions.items():
             published = subscription.get("publications", [])
+            for publication in published:
+                contract.check_publication(channel, publication)
             offset = published[-1]["offset"] if published else subscription.get("offset", 0)
             self.positions[channel] = (subscription.get("epoch", ""), offset)
 
@@ -477,6 +479,8 @@ class Live:
             self.positions[channel] = (granted.get("epoch", ""), granted.get("offset", 0))
         assert channel in self.positions, f"a push of {channel}, which is not followed"
         epoch, offset = self.positions[channel]
+        if "pub" in push:
+            contract.check_publication(channel, push["pub"])
         if "pub" in push and "offset" in push["pub"]:
             assert push["pub"]["offset"] == offset + 1, "a gap or a duplicate reached the client"
             self.positions[channel] = (epoch, offset + 1)

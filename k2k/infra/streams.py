@@ -22,11 +22,24 @@ if TYPE_CHECKING:
     from k2k.infra.transaction import Reader
 
 
+Model = type[BaseModel]
+
+
 class Event(BaseModel):
     """A past fact. The fields are ids and small facts, never a person's free text."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
     type: ClassVar[str]
+    to: ClassVar[tuple[str, ...]]
+    """The kinds of channels it goes to: what their addresses begin with."""
+    joined: ClassVar[Model | None] = None
+    """What the joiner of its type adds."""
+
+
+def declared_events() -> list[type[Event]]:
+    """Every event of the house that has been imported, in the order of their types."""
+    ours = (event for event in Event.__subclasses__() if event.__module__.startswith("k2k."))
+    return sorted(ours, key=lambda event: event.type)
 
 
 @dataclass(frozen=True, slots=True)

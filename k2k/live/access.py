@@ -18,17 +18,19 @@ from k2k.live.session import Session
 
 
 class AccessLost(Event):
-    """To the channel and to the person's own stream: this person, or everybody, may not follow the channel now."""
+    """This person, or everybody where `user_id` is null, may not follow the channel any more."""
 
     type: ClassVar[str] = "access.lost"
+    to = ("user", "agency", "listing")
     channel: str
     user_id: UserId | None
 
 
 class AccessGained(Event):
-    """To the person's own stream: they may follow the channel from now on."""
+    """The person may follow the channel from now on."""
 
     type: ClassVar[str] = "access.gained"
+    to = ("user",)
     channel: str
 
 

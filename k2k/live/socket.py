@@ -32,6 +32,7 @@ log = structlog.get_logger()
 
 PATH = "/connection/websocket"
 PROTOBUF = "centrifuge-protobuf"
+SUBPROTOCOLS = (PROTOBUF, "centrifuge-json")
 # How long a closing handshake may take before the connection is dropped.
 CLOSE_SECONDS = 2.0
 # A transport that holds more than this is not being read: the rest waits here, where it is counted.
@@ -245,7 +246,7 @@ class SocketDoor:
     async def _serve(self, request: web.Request, ticket: Ticket) -> web.StreamResponse:
         response = MaskedSocket(
             compress=self.settings.compression,
-            protocols=(PROTOBUF, "centrifuge-json"),
+            protocols=SUBPROTOCOLS,
             max_msg_size=self.settings.frame_kib * 1024 + 1,  # aiohttp refuses from this size on
             timeout=CLOSE_SECONDS,
             autoping=True,

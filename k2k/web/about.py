@@ -40,6 +40,31 @@ in the currency beside them (ISO 4217). Ids are UUIDs. Countries are ISO 3166-1 
 `method-not-allowed` with `Allow`. HEAD is answered wherever GET is. This version changes by addition only.
 """
 
+LIVE = """\
+What the server tells and takes over the websocket. Written from the server's side: what it `send`s, a client hears;
+what it `receive`s, a client says. How to connect, resume and keep
+state is told in docs/live.md.
+
+**Events** come as publications, all in one form: `id` (the same in every channel the event stands in: drop the
+second), `type`, `at` and `data`. Channels that keep events number them without holes, so a client that comes back is
+told what it missed. Pass over types, fields and enumeration values that you do not know: this version changes by
+addition only.
+
+**Rpcs** are the operations of the REST API: one flat object of all path, query and body fields, the same permission,
+answer and errors.
+"""
+
+LIVE_TOKEN: Mapping[str, Any] = {
+    "type": "apiKey",
+    "in": "password",
+    "description": "The access token of a sign-in, as `token` of the connect command; never in the address.",
+}
+
+LIVE_REFUSAL = """\
+What an rpc is answered instead: the error's number, and the problem document as text in `message`. Below 1000 stand the
+protocol's own codes, whose `message` is a word.
+"""
+
 ALL_ANSWERS = ("X-Request-ID",)
 """The headers of every answer."""
 

@@ -10,22 +10,29 @@ from aiohttp import web
 from pydantic_core import to_json
 
 from k2k.ops.registry import Operation
-from k2k.web import error_pages, openapi
+from k2k.web import asyncapi, error_pages, live_tables, openapi
+from k2k.web.live import Live
 from k2k.web.routes import JSON, PREFIX
 
 HTML = "text/html; charset=utf-8"
 
 
-def bind(app: web.Application, operations: Sequence[Operation]) -> None:
-    """Add /api/v1/openapi.json, and /docs/errors, where the `type` of every problem document leads."""
+def bind(app: web.Application, operations: Sequence[Operation], live: Live) -> None:
+    """Add openapi.json and asyncapi.json below /api/v1, and /docs/errors, where the `type` of every problem leads."""
     _serve(app, f"{PREFIX}/openapi.json", to_json(openapi.document(operations)), JSON)
+    _serve(app, f"{PREFIX}/asyncapi.json", to_json(asyncapi.document(live)), JSON)
     page = error_pages.page(operations).encode()
     _serve(app, "/docs/errors", page, HTML, {"Content-Security-Policy": error_pages.CONTENT_SECURITY})
 
 
-def files(operations: Sequence[Operation]) -> dict[str, str]:
-    """The texts that are kept in docs/, by file name."""
-    return {"openapi.json": _pretty(openapi.document(operations)), "errors.md": error_pages.markdown(operations)}
+def files(operations: Sequence[Operation], live: Live, live_page: str) -> dict[str, str]:
+    """The texts that are kept in docs/, by file name. `live_page` is live.md as it stands, to renew its tables."""
+    return {
+        "openapi.json": _pretty(openapi.document(operations)),
+        "asyncapi.json": _pretty(asyncapi.document(live)),
+        "errors.md": error_pages.markdown(operations),
+        "live.md": live_tables.renewed(live_page, live),
+    }
 
 
 def _pretty(document: dict[str, Any]) -> str:

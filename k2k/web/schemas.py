@@ -33,10 +33,13 @@ class Schemas:
         """The schema, mostly a reference."""
         return self._found[key]
 
+    def resolved(self, schema: Schema) -> Schema:
+        """What a reference leads to; any other schema as it is."""
+        return self._shared[schema["$ref"].removeprefix(PLACE)] if "$ref" in schema else schema
+
     def fields(self, key: Key) -> Iterator[tuple[str, Schema, bool]]:
         """The fields of a model in their order: name, schema, and whether it must be given."""
-        schema = self._found[key]
-        model = self._shared[schema["$ref"].removeprefix(PLACE)] if "$ref" in schema else schema
+        model = self.resolved(self._found[key])
         for name, field in model["properties"].items():
             yield name, field, name in model.get("required", ())
 

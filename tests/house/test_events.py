@@ -11,18 +11,19 @@ import pytest
 from pydantic import TypeAdapter
 
 import k2k
-from k2k.infra.streams import Event
+from k2k.app import LIVE
+from k2k.infra.streams import Event, declared_events
 from tests.support import Api, People
 
 
-def declared_events() -> dict[str, type[Event]]:
+def all_events() -> dict[str, type[Event]]:
     """Every event of the house by its type."""
     for found in pkgutil.walk_packages(k2k.__path__, "k2k."):
         importlib.import_module(found.name)
-    return {event.type: event for event in Event.__subclasses__() if event.__module__.startswith("k2k.")}
+    return {event.type: event for event in declared_events()}
 
 
-EVENTS = declared_events()
+EVENTS = all_events()
 
 
 @pytest.fixture
@@ -48,6 +49,21 @@ async def test_stored_events_are_what_they_are_declared_to_be(database_url: str)
     for type_, data in stored:
         TypeAdapter(EVENTS[type_]).validate_json(data)
     assert {type_ for type_, _ in stored} == set(EVENTS)
+
+
+@pytest.mark.usefixtures("story")
+async def test_events_go_to_channels_of_the_kinds_they_name(database_url: str) -> None:
+    connection = await asyncpg.connect(database_url)
+    gone = await connection.fetch(
+        "select distinct type, split_part(channel, ':', 1) from events join streams on streams.id = stream_id"
+    )
+    await connection.close()
+    for type_, kind in gone:
+        assert type_.startswith("test.") or kind in EVENTS[type_].to, f"{type_} went to a channel of kind {kind}"
+
+
+def test_the_documents_know_every_event() -> None:
+    assert {event.type for event in LIVE.events} == set(EVENTS)
 
 
 @pytest.mark.usefixtures("story")

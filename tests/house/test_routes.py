@@ -10,9 +10,10 @@ from k2k.web.routes import PREFIX
 from tests.support import ROOT, Node
 
 HEALTH = {f"{prefix}/health{which}" for prefix in ("", PREFIX) for which in ("", "/live", "/ready")}
+DOCUMENTS = ("/docs", "/docs/errors", f"{PREFIX}/openapi.json", f"{PREFIX}/asyncapi.json")
 PUBLIC = {
     *(("GET", path + slash) for path in HEALTH for slash in ("", "/")),  # for balancers, which sign in nowhere
-    *(("GET", path + slash) for path in ("/docs", "/docs/errors", f"{PREFIX}/openapi.json") for slash in ("", "/")),
+    *(("GET", path + slash) for path in DOCUMENTS for slash in ("", "/")),
     *(("GET", path) for path in assets.find(ROOT / "node_modules").files),
     ("GET", PATH),  # the socket signs in by its connect command
 }

@@ -7,25 +7,27 @@ import re
 from base64 import b64encode
 from hashlib import sha256
 from html.parser import HTMLParser
+from typing import Any
 
 import aiohttp
 import pytest
 
-from k2k.app import OPERATIONS
+from k2k.app import LIVE, OPERATIONS
 from k2k.features.leads.errors import LeadTaken
 from k2k.ops.call import Call
 from k2k.ops.catalogue import all_errors
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Routes
 from k2k.web import documents, error_pages
-from tests.contract import DOCUMENT
+from tests.contract import ASYNC_DOCUMENT, DOCUMENT
 from tests.support import ROOT, Api
 
 
-@pytest.mark.parametrize("name", ["openapi.json", "errors.md"])
+@pytest.mark.parametrize("name", ["openapi.json", "asyncapi.json", "errors.md", "live.md"])
 def test_the_kept_document_is_of_today(name: str) -> None:
     kept = (ROOT / "docs" / name).read_text(encoding="utf-8")
-    assert kept == documents.files(OPERATIONS)[name], f"docs/{name} is out of date: run `make openapi` and commit it"
+    made = documents.files(OPERATIONS, LIVE, (ROOT / "docs/live.md").read_text(encoding="utf-8"))
+    assert kept == made[name], f"docs/{name} is out of date: run `make openapi` and commit it"
 
 
 async def fetched(api: Api, path: str, **headers: str) -> tuple[aiohttp.ClientResponse, bytes]:
@@ -33,14 +35,15 @@ async def fetched(api: Api, path: str, **headers: str) -> tuple[aiohttp.ClientRe
         return answer, await answer.read()
 
 
-async def test_the_document_is_served_compact(api: Api) -> None:
-    answer, raw = await fetched(api, "/api/v1/openapi.json")
+@pytest.mark.parametrize(("name", "document"), [("openapi.json", DOCUMENT), ("asyncapi.json", ASYNC_DOCUMENT)])
+async def test_the_document_is_served_compact(api: Api, name: str, document: dict[str, Any]) -> None:
+    answer, raw = await fetched(api, f"/api/v1/{name}")
     assert (answer.status, answer.content_type) == (200, "application/json")
-    assert json.loads(raw) == DOCUMENT
+    assert json.loads(raw) == document
     assert b"\n" not in raw
 
 
-@pytest.mark.parametrize("path", ["/api/v1/openapi.json", "/docs/errors"])
+@pytest.mark.parametrize("path", ["/api/v1/openapi.json", "/api/v1/asyncapi.json", "/docs/errors"])
 async def test_who_has_it_already_is_not_sent_it_again(api: Api, path: str) -> None:
     answer, raw = await fetched(api, path)
     tag = answer.headers["ETag"]

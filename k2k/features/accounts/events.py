@@ -10,5 +10,6 @@ class SessionRevoked(Event):
     """A sign-in ended before its time: its tokens no longer work and its sockets are closed."""
 
     type: ClassVar[str] = "session.revoked"
+    to = ("user",)
     sign_in_id: SignInId
     because: Literal["signed-out", "refresh-token-reused"]

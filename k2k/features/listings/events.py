@@ -9,9 +9,10 @@ from k2k.infra.streams import Event
 
 
 class ListingPriceChanged(Event):
-    """To the listing's channel."""
+    """The price or its currency is another one."""
 
     type: ClassVar[str] = "listing.price_changed"
+    to = ("listing",)
     listing_id: ListingId
     price: Price
     currency: Currency
@@ -20,8 +21,9 @@ class ListingPriceChanged(Event):
 
 
 class ListingStatusChanged(Event):
-    """To the listing's channel; it ends for everybody when the listing is no longer public."""
+    """The listing is in another state. Where it is no longer public, `access.lost` follows."""
 
     type: ClassVar[str] = "listing.status_changed"
+    to = ("listing",)
     listing_id: ListingId
     status: ListingStatus | Literal["deleted"]
