@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 import run
+from k2k import serving
 from k2k.app import Process, build
 from k2k.core.ids import Channel
 from k2k.core.settings import Settings
@@ -131,7 +132,7 @@ def main() -> int:
         SPOILED[spoiled]()
     trigger = os.environ.get("PROOF_TRIGGER")
     if trigger:
-        vars(run)["build"] = failing(build, Path(trigger))
+        vars(serving)["build"] = failing(build, Path(trigger))
     return run.main()
 
 

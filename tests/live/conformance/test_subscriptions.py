@@ -306,7 +306,7 @@ async def test_history_is_read_in_both_directions(app: App, relay: Relay, node: 
         ({"limit": 10, "since": (epoch, 3), "reverse": True}, [2, 1]),
         ({"limit": 10, "since": (epoch, 5)}, []),
     ):
-        past = await app.history(channel, **asked)  # type: ignore[arg-type]
+        past = await app.history(channel, **asked)
         assert (past.offsets, past.epoch, past.offset) == (offsets, epoch, 5)
     for place, since, code in ((channel, ("elsewhere", 1), 112), (f"listing:{uuid4()}", None, 103)):
         with pytest.raises(Refused) as refused:
