@@ -135,7 +135,7 @@ async def test_a_client_that_reads_slowly_gets_every_page_and_what_happens_meanw
 ) -> None:
     """Far more than may wait for one socket: a page is sent when the client has taken the one before."""
     person, missed = await people.buyer(), 900
-    filling = "ሰ" * 700
+    filling = "ሰ" * 5000
     async with node.live(person.token) as left:
         pass
     await note(node, person, *range(missed), filling=filling)
@@ -189,7 +189,7 @@ async def test_a_client_that_never_reads_is_sent_no_more_than_may_wait_for_it(
     node = await Node.start(settings.model_copy(update={"live": quick}))
     async with node.live(person.token) as left:
         pass
-    await note(node, person, *range(900), filling="x" * 4000)
+    await note(node, person, *range(900), filling="x" * 15_000)
     async with Live.open(node.api.base) as live:
         await live.connect(person.token, since=(left.epoch, left.offset), channel=f"user:{person.id}")
         pause(live)
@@ -202,5 +202,12 @@ async def test_a_client_that_never_reads_is_sent_no_more_than_may_wait_for_it(
             return not node.process.sockets._sockets
 
         await eventually(is_gone, seconds=10)
+        assert cuts(node, 3012) == 1
         assert highest < (settings.live.queue_kib + 3 * 128) * 1024
     await node.stop()
+
+
+def cuts(node: Node, code: int) -> float:
+    """How many sockets this process has closed with the code."""
+    counted: float = node.process.metrics.cuts.labels(code)._value.get()
+    return counted
