@@ -22,7 +22,6 @@ def _short_patience(monkeypatch: pytest.MonkeyPatch) -> None:
     """Everything that takes seconds or minutes, in a moment."""
     monkeypatch.setattr(presence, "DEPARTURES_SECONDS", 0.05)
     monkeypatch.setattr(presence, "REFRESH_SECONDS", 0.3)
-    monkeypatch.setattr(presence, "PRESENT_SECONDS", 1.2)
     monkeypatch.setattr(presence, "RETURN_SECONDS", 0.6)
 
 
@@ -133,12 +132,13 @@ async def test_who_was_on_a_killed_process_is_gone_after_a_while(
     home: Node, elsewhere: Node, people: People, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """A killed process says nothing: its people are missed when it has not been heard of for long enough."""
+    monkeypatch.setattr(presence, "PRESENT_SECONDS", 3.0)
     buyer, agent, channel = await talking(people)
     async with home.live(agent.token) as desk, elsewhere.live(buyer.token) as phone:
         await watching(desk, channel, agent)
         await phone.subscribe(channel)
         await desk.hear(channel, "join")
-        await silence(desk, 2)  # far beyond what is remembered of who is not heard of
+        await silence(desk, 4)  # beyond what is remembered of who is not heard of
         dead = elsewhere.process.sockets._commands.presence
         await dead.close()
         monkeypatch.setattr(dead, "leave", lambda _: None)
