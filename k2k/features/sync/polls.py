@@ -73,7 +73,9 @@ class Polls:
     @contextmanager
     def _counted(self, user: UserId) -> Iterator[None]:
         if self._open[user] >= MOST_OF_A_PERSON:
-            raise Limited("Too many requests wait for news already: one is enough")
+            refusal = Limited("Too many requests wait for news already: one is enough")
+            refusal.retry_after = 1
+            raise refusal
         self._open[user] += 1
         try:
             yield
