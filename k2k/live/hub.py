@@ -71,10 +71,10 @@ class Hub:
         """
         self._watchers[type_] = watcher
 
-    def members(self, channel: Channel) -> list[Member]:
-        """Who listens to the channel on this process."""
+    def members(self, channel: Channel) -> list[object]:
+        """Who listens to the channel on this process or watches over it, each once."""
         line = self._lines.get(channel)
-        return list(line.members()) if line else []
+        return list(dict.fromkeys(line.owners())) if line else []
 
     def channels(self) -> Iterator[Channel]:
         """The channels this process follows."""
@@ -146,19 +146,19 @@ class Hub:
         """The member, which has entered, may hear what is said in a channel without history."""
         self._line(channel).admit_unnumbered(member)
 
-    async def watch_over(self, member: Member, channel: Channel) -> None:
-        """Have `member` found among the channel's members, and its events watched, without telling it any.
+    async def watch_over(self, owner: object, channel: Channel) -> None:
+        """Have `owner` found among the channel's members, and its events watched, without telling it any.
 
-        Raises Unavailable; the member is then not found.
+        Raises Unavailable; it is then not found.
         """
         line = self._line(channel)
-        line.watch(member)
+        line.watch(owner)
         try:
             await self._opened(channel)
             if line.position is None:
                 self._settle(line, await self._streams.read(channel, NEWEST))
         except BaseException:
-            self.forget(member, channel)
+            self.forget(owner, channel)
             raise
 
     def leave(self, member: Member, channel: Channel, *, linger: bool = True) -> None:
@@ -168,12 +168,11 @@ class Hub:
             line.remove(member)
             self._let_go(line, linger=linger)
 
-    def forget(self, member: Member, channel: Channel) -> None:
-        """The member is not even to be found any longer."""
+    def forget(self, owner: object, channel: Channel) -> None:
+        """It watches over the channel no longer."""
         line = self._lines.get(channel)
         if line is not None:
-            line.remove(member)
-            line.unwatch(member)
+            line.unwatch(owner)
             self._let_go(line, linger=True)
 
     async def close(self) -> None:

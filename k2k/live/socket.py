@@ -180,6 +180,11 @@ class Socket:
             await asyncio.shield(self._drained)
 
     @property
+    def closing(self) -> bool:
+        """Whether it was cut: nothing more is sent, and what still comes is not obeyed."""
+        return self._close is not None
+
+    @property
     def queued(self) -> int:
         """Messages that wait to be sent."""
         return len(self._queue) if self._queue is not None else 0
