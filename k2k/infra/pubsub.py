@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from contextlib import suppress
 from typing import Any
 
 import structlog
 
+from k2k.core.errors import Unavailable
 from k2k.core.settings import RedisSettings
 from k2k.infra.batch import Batch
 from k2k.infra.valkey import AWAY, SOCKET_SECONDS, client
@@ -102,17 +104,19 @@ class PubSub:
         task.add_done_callback(self._tasks.discard)
 
     async def _publish(self, channel: str, message: bytes) -> None:
-        try:
+        with suppress(Unavailable):  # what waited behind is given up as well: it would be late news
             await self._publishes.add((channel, message))
-        except AWAY as error:
-            log.warning("redis publish failed: the tail will deliver", error=repr(error))
 
     async def _publish_many(self, messages: list[tuple[str, bytes]]) -> list[Exception | None]:
-        async with asyncio.timeout(SOCKET_SECONDS):
-            pipeline = self._redis.pipeline(transaction=False)
-            for channel, message in messages:
-                pipeline.publish(self._name(channel), message)
-            await pipeline.execute()
+        try:
+            async with asyncio.timeout(SOCKET_SECONDS):
+                pipeline = self._redis.pipeline(transaction=False)
+                for channel, message in messages:
+                    pipeline.publish(self._name(channel), message)
+                await pipeline.execute()
+        except AWAY as error:
+            log.warning("redis publish failed: the tail will deliver", messages=len(messages), error=repr(error))
+            raise Unavailable from error
         return [None] * len(messages)
 
     async def _listen(self) -> None:

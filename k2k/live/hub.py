@@ -63,6 +63,7 @@ class Hub:
         self._filling: dict[Channel, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: dict[str, Watcher] = {}
+        self._lingering: dict[Channel, asyncio.TimerHandle] = {}
 
     def watch(self, type_: str, watcher: Watcher) -> None:
         """Call `watcher` for each event of this type in a channel that has members here. It may see one twice.
@@ -178,6 +179,8 @@ class Hub:
     async def close(self) -> None:
         """End what is running; members are cut by whoever owns them."""
         self._lines.clear()
+        for timer in self._lingering.values():
+            timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -191,9 +194,11 @@ class Hub:
 
     async def _opened(self, channel: Channel) -> None:
         """Wait until Redis was asked to tell us of the channel."""
-        if channel in self._opening:
-            await asyncio.shield(self._opening[channel])
-            self._opening.pop(channel, None)
+        opening = self._opening.get(channel)
+        if opening is not None:
+            await asyncio.shield(opening)
+            if self._opening.get(channel) is opening:  # the line may have gone and come again meanwhile
+                del self._opening[channel]
 
     async def _replay(self, line: Line, since: Position | None) -> Joined:
         if since is not None and (recalled := line.recall(since)) is not None and line.position is not None:
@@ -215,8 +220,12 @@ class Hub:
 
     def _see(self, event: Numbered) -> None:
         watcher = self._watchers.get(event.type)
-        if watcher is not None:
+        if watcher is None:
+            return
+        try:
             watcher(event)
+        except Exception:  # a newer process may write what we do not understand; its channel goes on
+            log.exception("unforeseen", channel=event.channel, type=event.type, offset=event.offset)
 
     def _fill_if_behind(self, line: Line) -> None:
         if line.gap and line.channel not in self._filling:
@@ -257,16 +266,21 @@ class Hub:
     def _let_go(self, line: Line, *, linger: bool) -> None:
         if not line.empty:
             return
-        if linger:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._settings.linger_seconds, self._drop_if_empty, line)
-        else:
+        if not linger:
             self._drop_if_empty(line)
+            return
+        # One timer a line, however often somebody comes and goes: the time is counted from the last who went.
+        if (earlier := self._lingering.pop(line.channel, None)) is not None:
+            earlier.cancel()
+        loop = asyncio.get_running_loop()
+        self._lingering[line.channel] = loop.call_later(self._settings.linger_seconds, self._drop_if_empty, line)
 
     def _drop_if_empty(self, line: Line) -> None:
         if line.empty and self._lines.get(line.channel) is line:
             del self._lines[line.channel]
             self._opening.pop(line.channel, None)
+            if (timer := self._lingering.pop(line.channel, None)) is not None:
+                timer.cancel()
             self._own(self._link.unsubscribe(line.channel))
 
     def _own(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -144,7 +144,7 @@ class Session:
 
     def appear(self, channel: Channel, kind: Kind) -> None:
         if kind.presence is not Presence.hidden:
-            self._commands.presence.enter(self._in(channel, kind), lambda _: None)
+            self._commands.presence.enter(self._in(channel, kind))
 
     def disappear(self, channel: Channel, kind: Kind) -> None:
         if kind.presence is not Presence.hidden:
