@@ -159,6 +159,8 @@ class Session:
         except wire.BadFrame:
             self._outlet.cut(wire.BAD_REQUEST)
             return
+        if not commands and not self._pay():
+            self._outlet.cut(wire.TOO_MANY_COMMANDS)  # frames of nothing cost as well, and have no answer to refuse
         for command in commands:
             if not await self._obey(command):
                 return
