@@ -242,6 +242,10 @@ class Hub:
                 except Unavailable:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
+                except Exception:  # nobody else will come to close this gap
+                    log.exception("unforeseen", channel=line.channel)
+                    await asyncio.sleep(self._settings.tail_seconds)
+                    continue
                 self._settle(line, replay)
                 self._measure_filled(line, replay)
                 if not replay.complete and line.gap:
@@ -252,6 +256,8 @@ class Hub:
                     line.wanted = replay.top.offset
         finally:
             self._filling.pop(line.channel, None)
+            if (newer := self._lines.get(line.channel)) is not None and newer is not line:
+                self._fill_if_behind(newer)
 
     def _measure_filled(self, line: Line, replay: Replay) -> None:
         """Count what was read, and how late it is: by the event's own time, which is just before its COMMIT."""

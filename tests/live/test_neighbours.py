@@ -15,7 +15,7 @@ from k2k.core.ids import Channel
 from k2k.core.settings import Settings
 from k2k.infra.ephemeral import Place
 from k2k.infra.pubsub import PubSub
-from k2k.infra.streams import Event, Numbered
+from k2k.infra.streams import Event, Numbered, Position, Replay
 from k2k.live.frame import Framing
 from k2k.live.wheel import STEP_SECONDS, Wheel
 from tests.support import Live, Node, People, eventually
@@ -121,6 +121,49 @@ async def test_an_event_that_its_watcher_does_not_understand_is_told_all_the_sam
             await show(node, tile, number)
             assert [await hear(live, tile) for live in (here, there)] == [number, number]
         assert second_node.process.pubsub.up
+
+
+async def test_a_gap_that_cannot_be_filled_the_first_time_is_filled_the_next(
+    node: Node, second_node: Node, tile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    streams, failed = second_node.process.hub._streams, list[Channel]()
+    read = streams.read
+
+    async def fails_once(channel: Channel, since: int) -> Replay:
+        if channel == tile and not failed:
+            failed.append(channel)
+            raise RuntimeError("broken")
+        return await read(channel, since)
+
+    async with anonymous(second_node) as live:
+        await live.subscribe(tile)
+        monkeypatch.setattr(streams, "read", fails_once)
+        monkeypatch.setattr(node.process.pubsub, "publish", lambda *_: None)
+        await show(node, tile, 1)
+        assert await hear(live, tile) == 1
+        assert failed == [tile]
+
+
+async def test_a_channel_that_fails_does_not_end_the_tail(
+    node: Node, second_node: Node, tile: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    hub, failed = second_node.process.hub, asyncio.Event()
+    behind = hub.behind
+
+    def fails(channel: Channel, position: Position) -> None:
+        if channel == "map:12/1/2":
+            failed.set()
+            raise RuntimeError("broken")
+        behind(channel, position)
+
+    async with anonymous(second_node) as live:
+        await live.subscribe(tile)
+        monkeypatch.setattr(hub, "behind", fails)
+        monkeypatch.setattr(node.process.pubsub, "publish", lambda *_: None)
+        await show(node, "map:12/1/2", 1)
+        await asyncio.wait_for(failed.wait(), 5)
+        await show(node, tile, 1)
+        assert await hear(live, tile) == 1
 
 
 # Channels
