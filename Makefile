@@ -32,6 +32,7 @@ check: .venv/dev
 
 faults: .venv/dev
 	$(BIN)/python -m tests.faults.proof $(if $(SEED),--seed $(SEED)) $(if $(FAULTS),--faults $(FAULTS))
+	$(BIN)/python -m pytest -n 0 -q -m long -o faulthandler_timeout=900 tests/live/test_autobahn.py
 
 bench: .venv/dev
 	$(BIN)/python -m bench $(ONLY)

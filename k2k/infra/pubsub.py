@@ -9,12 +9,10 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
-from contextlib import suppress
 from typing import Any
 
 import structlog
 
-from k2k.core.errors import Unavailable
 from k2k.core.settings import RedisSettings
 from k2k.infra.batch import Batch
 from k2k.infra.valkey import AWAY, SOCKET_SECONDS, client
@@ -24,6 +22,8 @@ log = structlog.get_logger()
 RECONNECT_SECONDS = 0.2
 # A subscriber hears nothing of a server that froze: after this silence it asks, after twice it gives up.
 QUIET_SECONDS = 2.0
+# What one write carries: a server that is slow to take it loses no more than that.
+MOST_AT_ONCE = 1000
 
 
 class PubSub:
@@ -38,7 +38,10 @@ class PubSub:
         self._prefix = f"{settings.prefix}:".encode()
         self._channels: set[str] = set()
         self._confirmations: dict[bytes, asyncio.Event] = {}
-        self._publishes: Batch[tuple[str, bytes], None] = Batch(self._publish_many, most=1000, observe=observe)
+        self._subscribes: Batch[str, None] = Batch(self._subscribe_many, most=500)
+        self._outgoing: list[tuple[str, bytes]] = []
+        self._sender: asyncio.Task[None] | None = None
+        self._observe = observe
         self._tasks: set[asyncio.Task[None]] = set()
         self.arrived: Callable[[str, bytes], None] = lambda _channel, _message: None
         # redis-py can swallow a cancellation that meets its own timeout, so ending is asked for in this way too.
@@ -56,7 +59,8 @@ class PubSub:
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
-        await self._publishes.close()
+        if self._sender is not None:
+            await self._sender
         await self._listener.aclose()  # type: ignore[no-untyped-call]  # redis-py has no types here
         await self._redis.aclose()
 
@@ -67,23 +71,15 @@ class PubSub:
 
     def publish(self, channel: str, message: bytes) -> None:
         """Send to every other process that listens to `channel`, without waiting; lost if Redis is away."""
-        self._own(self._publish(channel, message))
+        self._outgoing.append((channel, message))
+        if self._sender is None:
+            self._sender = asyncio.get_running_loop().create_task(self._send())
 
     async def subscribe(self, channel: str) -> None:
         """Listen to `channel`. Returns once Redis confirmed it, or at once while Redis is away."""
         self._channels.add(channel)
-        if not self.up:
-            return
-        name = self._name(channel)
-        confirmed = self._confirmations.setdefault(name, asyncio.Event())
-        try:
-            async with asyncio.timeout(SOCKET_SECONDS):
-                await self._listener.subscribe(name)
-                await confirmed.wait()
-        except Exception as error:  # a connection lost at a bad moment raises more than redis-py's own errors
-            log.warning("redis subscribe failed: the tail will deliver", error=repr(error))
-        finally:
-            self._confirmations.pop(name, None)
+        if self.up:
+            await self._subscribes.add(channel)
 
     async def unsubscribe(self, channel: str) -> None:
         """Stop listening to `channel`."""
@@ -103,21 +99,39 @@ class PubSub:
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 
-    async def _publish(self, channel: str, message: bytes) -> None:
-        with suppress(Unavailable):  # what waited behind is given up as well: it would be late news
-            await self._publishes.add((channel, message))
-
-    async def _publish_many(self, messages: list[tuple[str, bytes]]) -> list[Exception | None]:
+    async def _subscribe_many(self, channels: list[str]) -> list[Exception | None]:
+        """One command for all; those that are not confirmed in time are delivered by the tail."""
+        names = [self._name(channel) for channel in channels]
+        confirmed = [self._confirmations.setdefault(name, asyncio.Event()) for name in names]
         try:
             async with asyncio.timeout(SOCKET_SECONDS):
-                pipeline = self._redis.pipeline(transaction=False)
-                for channel, message in messages:
-                    pipeline.publish(self._name(channel), message)
-                await pipeline.execute()
+                await self._listener.subscribe(*names)
+                for one in confirmed:
+                    await one.wait()
+        except Exception as error:  # a connection lost at a bad moment raises more than redis-py's own errors
+            log.warning("redis subscribe failed: the tail will deliver", error=repr(error), channels=len(channels))
+        finally:
+            for name in names:
+                self._confirmations.pop(name, None)
+        return [None] * len(channels)
+
+    async def _send(self) -> None:
+        """Write what is waiting, and what gathers meanwhile as the next write."""
+        try:
+            while self._outgoing:
+                some, self._outgoing = self._outgoing[:MOST_AT_ONCE], self._outgoing[MOST_AT_ONCE:]
+                self._observe(len(some))
+                async with asyncio.timeout(SOCKET_SECONDS):
+                    pipeline = self._redis.pipeline(transaction=False)
+                    for channel, message in some:
+                        pipeline.publish(self._name(channel), message)
+                    await pipeline.execute()
         except AWAY as error:
-            log.warning("redis publish failed: the tail will deliver", messages=len(messages), error=repr(error))
-            raise Unavailable from error
-        return [None] * len(messages)
+            # What gathered meanwhile would only wait for the same silence.
+            lost, self._outgoing = len(some) + len(self._outgoing), []
+            log.warning("redis publish failed: the tail will deliver", error=repr(error), messages=lost)
+        finally:
+            self._sender = None
 
     async def _listen(self) -> None:
         while not self._closing:

@@ -29,7 +29,9 @@ class Broker:
     def __init__(self, hub: Hub, streams: Streams, pubsub: PubSub, settings: LiveSettings) -> None:
         self._hub = hub
         self._clock = streams.db.clock
-        self._metrics = streams.db.metrics
+        deliveries = streams.db.metrics.deliveries
+        self._here, self._from_redis = deliveries.labels("process"), deliveries.labels("redis")
+        self._tails = streams.db.metrics.tails
         self._tailed_at = time.monotonic()
         self._streams = streams
         self._pubsub = pubsub
@@ -54,7 +56,7 @@ class Broker:
         committed_at, start = self._clock.now().timestamp(), time.perf_counter()
         for event in events:
             if self._hub.arrive(event):
-                self._metrics.deliveries.labels("process").observe(time.perf_counter() - start)
+                self._here.observe(time.perf_counter() - start)
             self._pubsub.publish(event.channel, packed(event, committed_at))
 
     def whisper(self, channel: Channel, news: News) -> None:
@@ -73,7 +75,7 @@ class Broker:
             if self._hub.arrive(event):
                 # The clocks of two processes agree within milliseconds only: it may seem to arrive before it was sent.
                 seconds = max(0.0, self._clock.now().timestamp() - committed_at)
-                self._metrics.deliveries.labels("redis").observe(seconds)
+                self._from_redis.observe(seconds)
 
     def tail_age(self) -> float:
         """Seconds since the database was last asked what had not been announced."""
@@ -85,7 +87,7 @@ class Broker:
             await asyncio.sleep(seconds)
             try:
                 # The old mark is kept until all was answered: nothing committed meanwhile is skipped.
-                with self._metrics.tails.time():
+                with self._tails.time():
                     later, newest = await self._streams.tail(mark)
                 if not later.follows(mark):
                     later, newest = await self._begin_again(mark, later)

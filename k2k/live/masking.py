@@ -72,7 +72,7 @@ class MaskedSocket(web.WebSocketResponse):
     """A websocket that closes with 1002 at the first frame that is not masked."""
 
     def _post_start(self, request: web.BaseRequest, protocol: str | None, writer: Any) -> None:
-        # aiohttp has no public place for this; tests/live/test_autobahn.py sees when its inner names change.
+        # aiohttp has no public place for this; tests/live/test_bad_frames.py sees when its inner names change.
         connection: Any = request.protocol
         masks = Masks()
         good = masks.good(connection._message_tail)  # what came with the handshake

@@ -180,6 +180,27 @@ async def test_pings_are_answered_and_keep_the_app(
     await node.stop()
 
 
+async def test_compressed_messages_are_understood(app: App, relay: Relay, settings: Settings, people: People) -> None:
+    """Both SDKs offer compression by themselves; a frame of text that stands plain on the wire would be seen."""
+    buyer, node = await people.buyer(), await Node.start(with_live(settings, compression=True))
+    relay.mend(node)
+    await app.open(relay.address, buyer.token)
+    await app.connect()
+    channel = (await app.hear("subscribed")).channel
+    assert channel is not None
+    await noted(node, channel, *range(300))
+    assert await app.hear_numbers(channel, *range(300)) == list(range(1, 301))
+    relay.cut()
+    await noted(node, channel, *range(300, 500))
+    relay.mend()
+    assert await app.hear_numbers(channel, *range(300, 500)) == list(range(301, 501))
+    assert b"permessage-deflate" in relay.received
+    assert relay.received.count(b"test.noted") == 0
+    assert (await app.rpc("me.get", {}))["id"] == str(buyer.id)
+    assert app.unheard("publication", "disconnected") == 0
+    await node.stop()
+
+
 # Being away
 
 

@@ -9,7 +9,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from k2k.core.errors import Unavailable
-from k2k.core.ids import AgencyId, UserId, agency_channel
+from k2k.core.ids import AgencyId, Channel, UserId, agency_channel
 from k2k.features.agents import service as agents
 from k2k.features.agents.models import AgencyRole
 from k2k.live import presence
@@ -149,6 +149,35 @@ async def test_a_subscription_may_end_and_begin_again(app: App, relay: Relay, no
     assert app.unheard("publication", "disconnected", "connecting") == 0
 
 
+def lose_place(node: Node, channel: Channel) -> None:
+    """Everybody who follows the channel on this process loses their place, as when events are no longer stored."""
+    line = node.process.hub._lines[channel]
+    line._lose([*line.live])
+
+
+async def test_a_place_that_is_lost_is_taken_up_again(app: App, relay: Relay, node: Node, people: People) -> None:
+    """Of a subscription by itself; of what the server granted by a new connection, as SDKs know no other way."""
+    seller = await people.agent()
+    channel, personal = f"listing:{await people.listing(seller)}", personal_of(seller)
+    await connected(app, relay, seller.token)
+    await app.hear("subscribed", personal)
+    await app.subscribe(channel)
+    await app.hear("subscribing", channel)
+    await app.hear("subscribed", channel)
+    lose_place(node, Channel(channel))
+    assert (await app.hear("subscribing", channel)).code == 2500
+    again = await app.hear("subscribed", channel)
+    assert (again.was_recovering, again.recovered, app.unheard("connecting")) == (True, True, 0)
+    await noted(node, channel, 1)
+    await app.hear_numbers(channel, 1)
+    lose_place(node, personal)
+    assert (await app.hear("connecting")).code == 3010
+    await app.hear("connected")
+    assert [one.recovered for one in (await app.hear("subscribed"), await app.hear("subscribed"))] == [True, True]
+    await noted(node, personal, 2)
+    await app.hear_numbers(personal, 2)
+
+
 async def nobody_follows(node: Node, channel: Any) -> bool:
     return not node.process.hub.members(channel)
 
@@ -156,24 +185,19 @@ async def nobody_follows(node: Node, channel: Any) -> bool:
 # What is refused
 
 
-@pytest.mark.parametrize(
-    ("channel", "code"),
-    [
-        ("nonsense", 102),
-        ("listing:not-an-id", 102),
-        ("map:11/1/1", 102),
-        (f"listing:{uuid4()}", 103),
-        (f"conversation:{uuid4()}", 103),
-        (f"user:{uuid4()}", 103),
-        ("staff", 103),
-    ],
-)
-async def test_what_may_not_be_followed_is_refused_for_good(
-    app: App, relay: Relay, people: People, channel: str, code: int
-) -> None:
+async def test_what_may_not_be_followed_is_refused_for_good(app: App, relay: Relay, people: People) -> None:
     await connected(app, relay, (await people.buyer()).token)
-    await app.subscribe(channel)
-    assert (await app.hear("unsubscribed", channel)).code == code
+    for channel, code in {
+        "nonsense": 102,
+        "listing:not-an-id": 102,
+        "map:11/1/1": 102,
+        f"listing:{uuid4()}": 103,
+        f"conversation:{uuid4()}": 103,
+        f"user:{uuid4()}": 103,
+        "staff": 103,
+    }.items():
+        await app.subscribe(channel)
+        assert (await app.hear("unsubscribed", channel)).code == code
     assert app.unheard("disconnected", "connecting") == 0
 
 
