@@ -28,6 +28,8 @@ log = structlog.get_logger()
 PAUSE_SECONDS = 1.0
 KEPT_DAYS = 30
 """How long it is remembered when somebody was last seen."""
+ROOM_SECONDS = 86_400
+"""How long a room is kept that nobody enters any more: its process may have been killed."""
 MOST_DEPARTURES = 200
 """What one look for departures takes on."""
 
@@ -40,12 +42,12 @@ for _, member in ipairs(redis.call('ZRANGEBYSCORE', KEYS[1], '(' .. ARGV[2], '+i
     end
 end
 """
-# ARGV[3] is until when. Answers how many other sockets of the person are there.
+# ARGV[3] is until when, ARGV[4] how long the room is kept. Answers how many other sockets of the person are there.
 ENTER = (
     _OTHERS
     + """
 redis.call('ZADD', KEYS[1], ARGV[3], ARGV[1])
-redis.call('EXPIRE', KEYS[1], 86400)
+redis.call('EXPIRE', KEYS[1], ARGV[4])
 return others
 """
 )
@@ -127,21 +129,28 @@ class Ephemeral:
         await self._redis.aclose()
 
     async def enter(self, place: Place, seconds: float) -> int:
-        """Be in a room for so long; how many other sockets of this person are there. Raises Unavailable."""
+        """Be in a room for so long; how many other sockets of this person are there. Raises Unavailable.
+
+        It looks at everybody in the room, so that is for rooms of few.
+        """
         until = self._now + seconds
-        commands = [("EVAL", ENTER, 1, self._room(place.room), str(place.occupant), self._now, until)]
+        commands = [("EVAL", ENTER, 1, self._room(place.room), str(place.occupant), self._now, until, ROOM_SECONDS)]
         if place.occupant.person:
             commands.append(self._was_seen(place.occupant.person))
         others, *_ = await self._run_all([*commands, *self._will_depart(place, until)])
         return int(others)
 
     async def stay(self, places: Iterable[Place], seconds: float) -> None:
-        """Be there for as long again. Raises Unavailable."""
+        """Be there for as long again, or come where nobody asks for others. Raises Unavailable."""
         until = self._now + seconds
         commands: list[Command] = []
+        rooms: set[str] = set()
         for place in places:
-            commands.append(("ZADD", self._room(place.room), until, str(place.occupant)))
+            rooms.add(room := self._room(place.room))
+            commands.append(("ZADD", room, until, str(place.occupant)))
             commands += self._will_depart(place, until)
+        # A room may have been lost with its server, or be a day old: this is its first entry then.
+        commands += [("EXPIRE", room, ROOM_SECONDS) for room in rooms]
         await self._run_all(commands)
 
     async def leave(self, place: Place, seconds: float) -> None:

@@ -99,7 +99,10 @@ class Broker:
                 log.exception("tail failed")
                 continue
             for channel, position in newest:
-                self._hub.behind(channel, position)
+                try:
+                    self._hub.behind(channel, position)
+                except Exception:  # a fault in one channel is not the others'
+                    log.exception("unforeseen", channel=channel)
 
     async def _begin_again(self, left: Mark, found: Mark) -> tuple[Mark, list[tuple[Channel, Position]]]:
         """The database is not what it was: where the tail begins anew, and where every stream followed here stands.

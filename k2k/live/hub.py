@@ -63,6 +63,7 @@ class Hub:
         self._filling: dict[Channel, asyncio.Task[None]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._watchers: dict[str, Watcher] = {}
+        self._lingering: dict[Channel, asyncio.TimerHandle] = {}
 
     def watch(self, type_: str, watcher: Watcher) -> None:
         """Call `watcher` for each event of this type in a channel that has members here. It may see one twice.
@@ -71,10 +72,10 @@ class Hub:
         """
         self._watchers[type_] = watcher
 
-    def members(self, channel: Channel) -> list[Member]:
-        """Who listens to the channel on this process."""
+    def members(self, channel: Channel) -> list[object]:
+        """Who listens to the channel on this process or watches over it, each once."""
         line = self._lines.get(channel)
-        return list(line.members()) if line else []
+        return list(dict.fromkeys(line.owners())) if line else []
 
     def channels(self) -> Iterator[Channel]:
         """The channels this process follows."""
@@ -146,19 +147,19 @@ class Hub:
         """The member, which has entered, may hear what is said in a channel without history."""
         self._line(channel).admit_unnumbered(member)
 
-    async def watch_over(self, member: Member, channel: Channel) -> None:
-        """Have `member` found among the channel's members, and its events watched, without telling it any.
+    async def watch_over(self, owner: object, channel: Channel) -> None:
+        """Have `owner` found among the channel's members, and its events watched, without telling it any.
 
-        Raises Unavailable; the member is then not found.
+        Raises Unavailable; it is then not found.
         """
         line = self._line(channel)
-        line.watch(member)
+        line.watch(owner)
         try:
             await self._opened(channel)
             if line.position is None:
                 self._settle(line, await self._streams.read(channel, NEWEST))
         except BaseException:
-            self.forget(member, channel)
+            self.forget(owner, channel)
             raise
 
     def leave(self, member: Member, channel: Channel, *, linger: bool = True) -> None:
@@ -168,17 +169,18 @@ class Hub:
             line.remove(member)
             self._let_go(line, linger=linger)
 
-    def forget(self, member: Member, channel: Channel) -> None:
-        """The member is not even to be found any longer."""
+    def forget(self, owner: object, channel: Channel) -> None:
+        """It watches over the channel no longer."""
         line = self._lines.get(channel)
         if line is not None:
-            line.remove(member)
-            line.unwatch(member)
+            line.unwatch(owner)
             self._let_go(line, linger=True)
 
     async def close(self) -> None:
         """End what is running; members are cut by whoever owns them."""
         self._lines.clear()
+        for timer in self._lingering.values():
+            timer.cancel()
         for task in self._tasks:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
@@ -192,9 +194,11 @@ class Hub:
 
     async def _opened(self, channel: Channel) -> None:
         """Wait until Redis was asked to tell us of the channel."""
-        if channel in self._opening:
-            await asyncio.shield(self._opening[channel])
-            self._opening.pop(channel, None)
+        opening = self._opening.get(channel)
+        if opening is not None:
+            await asyncio.shield(opening)
+            if self._opening.get(channel) is opening:  # the line may have gone and come again meanwhile
+                del self._opening[channel]
 
     async def _replay(self, line: Line, since: Position | None) -> Joined:
         if since is not None and (recalled := line.recall(since)) is not None and line.position is not None:
@@ -216,8 +220,12 @@ class Hub:
 
     def _see(self, event: Numbered) -> None:
         watcher = self._watchers.get(event.type)
-        if watcher is not None:
+        if watcher is None:
+            return
+        try:
             watcher(event)
+        except Exception:  # a newer process may write what we do not understand; its channel goes on
+            log.exception("unforeseen", channel=event.channel, type=event.type, offset=event.offset)
 
     def _fill_if_behind(self, line: Line) -> None:
         if line.gap and line.channel not in self._filling:
@@ -234,6 +242,10 @@ class Hub:
                 except Unavailable:
                     await asyncio.sleep(RETRY_SECONDS)
                     continue
+                except Exception:  # nobody else will come to close this gap
+                    log.exception("unforeseen", channel=line.channel)
+                    await asyncio.sleep(self._settings.tail_seconds)
+                    continue
                 self._settle(line, replay)
                 self._measure_filled(line, replay)
                 if not replay.complete and line.gap:
@@ -244,6 +256,8 @@ class Hub:
                     line.wanted = replay.top.offset
         finally:
             self._filling.pop(line.channel, None)
+            if (newer := self._lines.get(line.channel)) is not None and newer is not line:
+                self._fill_if_behind(newer)
 
     def _measure_filled(self, line: Line, replay: Replay) -> None:
         """Count what was read, and how late it is: by the event's own time, which is just before its COMMIT."""
@@ -258,16 +272,21 @@ class Hub:
     def _let_go(self, line: Line, *, linger: bool) -> None:
         if not line.empty:
             return
-        if linger:
-            loop = asyncio.get_running_loop()
-            loop.call_later(self._settings.linger_seconds, self._drop_if_empty, line)
-        else:
+        if not linger:
             self._drop_if_empty(line)
+            return
+        # One timer a line, however often somebody comes and goes: the time is counted from the last who went.
+        if (earlier := self._lingering.pop(line.channel, None)) is not None:
+            earlier.cancel()
+        loop = asyncio.get_running_loop()
+        self._lingering[line.channel] = loop.call_later(self._settings.linger_seconds, self._drop_if_empty, line)
 
     def _drop_if_empty(self, line: Line) -> None:
         if line.empty and self._lines.get(line.channel) is line:
             del self._lines[line.channel]
             self._opening.pop(line.channel, None)
+            if (timer := self._lingering.pop(line.channel, None)) is not None:
+                timer.cancel()
             self._own(self._link.unsubscribe(line.channel))
 
     def _own(self, coroutine: Coroutine[Any, Any, None]) -> asyncio.Task[None]:

@@ -22,7 +22,11 @@ MOST_HELD = 1000
 
 
 class Member(Protocol):
-    """A session, as far as a line knows it."""
+    """A subscription, as far as a line knows it."""
+
+    @property
+    def owner(self) -> object:
+        """Who is behind it: a session, say."""
 
     def offer(self, push: Push) -> None:
         """Queue a push for sending; never blocks."""
@@ -52,8 +56,8 @@ class Line:
     """The newest offset heard of; above the position, something is missing."""
     live: set[Member] = field(default_factory=set)
     joining: dict[Member, _Joining] = field(default_factory=dict)
-    silent: set[Member] | None = None
-    """Sessions that are told nothing here, but must be found: their sign-in may end."""
+    silent: set[object] | None = None
+    """Owners that are told nothing here, but must be found: their sign-in may end."""
     early: dict[int, tuple[str, Publication, str]] = field(default_factory=dict)
     """Publications that wait for those before them, by offset, each between its epoch and its type."""
     recent: deque[Publication] | None = None
@@ -68,31 +72,30 @@ class Line:
         """Whether something between the position and what was heard of has not arrived."""
         return self.position is not None and self.wanted > self.position.offset
 
-    def members(self) -> Iterator[Member]:
-        """Whoever is here, each once."""
-        yield from self.live
-        yield from self.joining
-        if self.silent:
-            yield from (member for member in self.silent if member not in self.live and member not in self.joining)
+    def owners(self) -> Iterator[object]:
+        """Whoever is behind a member or is silent; some of them twice."""
+        yield from (member.owner for member in self.live)
+        yield from (member.owner for member in self.joining)
+        yield from self.silent or ()
 
     def register(self, member: Member) -> None:
         """Hold back for this member whatever is handed on from now, until `admit`; what was held before is let go."""
         self.joining[member] = _Joining()
 
-    def watch(self, member: Member) -> None:
-        """Let this member be found here without being told anything."""
+    def watch(self, owner: object) -> None:
+        """Let this owner be found here without being told anything."""
         if self.silent is None:
             self.silent = set()
-        self.silent.add(member)
+        self.silent.add(owner)
 
     def remove(self, member: Member) -> None:
-        """The member no longer listens; one that is silent besides stays."""
+        """The member no longer listens."""
         self.live.discard(member)
         self.joining.pop(member, None)
 
-    def unwatch(self, member: Member) -> None:
+    def unwatch(self, owner: object) -> None:
         if self.silent:
-            self.silent.discard(member)
+            self.silent.discard(owner)
 
     def whisper(self, push: Push) -> None:
         """Hand on what is not numbered: heard now or never."""

@@ -12,7 +12,7 @@ import contextlib
 from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic_core import from_json
 
@@ -21,11 +21,15 @@ from k2k.core.ids import Channel, UserId, user_channel
 from k2k.infra.ephemeral import Ephemeral, Occupant, Place
 from k2k.live.wire import ClientInfo, Join, Leave, News
 
+Result = TypeVar("Result")
+
 REFRESH_SECONDS = 20.0
 PRESENT_SECONDS = 60.0
 RETURN_SECONDS = 5.0
 DEPARTURES_SECONDS = 1.0
 MOST_AT_ONCE = 1000
+# Counting looks at everybody in a room, and anybody may ask: it is done once in so long.
+COUNTED_SECONDS = 1.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +46,8 @@ class Presence:
     def __init__(self, ephemeral: Ephemeral, whisper: Callable[[Channel, News], None]) -> None:
         self._ephemeral = ephemeral
         self._whisper = whisper
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._tasks: set[asyncio.Task[Any]] = set()
+        self._counts: dict[Channel, asyncio.Task[tuple[int, int]]] = {}
         self.ours: Callable[[], Iterable[Place]] = lambda: ()
         """Where the sockets of this process are; bound by the door."""
 
@@ -55,9 +60,15 @@ class Presence:
             task.cancel()
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
-    def enter(self, place: Place, crowd: Callable[[int], None]) -> None:
-        """A socket came. Returns at once; `crowd` hears how many others of the person there are, once Redis said so."""
-        self._own(self._enter(place, crowd))
+    def enter(self, place: Place, crowd: Callable[[int], None] | None = None) -> None:
+        """A socket came. Returns at once; `crowd` hears how many others of the person there are, once Redis said so.
+
+        Where nobody is told and nobody asks, as in a room that is only counted, nobody there is looked at.
+        """
+        if place.told or crowd is not None:
+            self._own(self._enter(place, crowd))
+        else:
+            self._own(_quietly(self._ephemeral.stay([place], PRESENT_SECONDS)))
 
     def leave(self, place: Place) -> None:
         """A socket went. Returns at once; Redis hears of it soon."""
@@ -77,17 +88,25 @@ class Presence:
         )
 
     async def count(self, channel: Channel) -> tuple[int, int]:
-        """How many sockets follow the channel, and how many people behind them. Raises Unavailable."""
-        return await self._ephemeral.count(channel)
+        """How many sockets followed the channel a second ago, and how many people were behind them.
 
-    async def _enter(self, place: Place, crowd: Callable[[int], None]) -> None:
+        Raises Unavailable.
+        """
+        counting = self._counts.get(channel)
+        if counting is None:
+            counting = self._counts[channel] = self._own(self._ephemeral.count(channel))
+            asyncio.get_running_loop().call_later(COUNTED_SECONDS, self._counts.pop, channel, None)
+        return await asyncio.shield(counting)
+
+    async def _enter(self, place: Place, crowd: Callable[[int], None] | None) -> None:
         try:
             others = await self._ephemeral.enter(place, PRESENT_SECONDS)
         except Unavailable:
             return  # the next refresh tells
         if place.told and others == 0:
             self._whisper(Channel(place.room), Join(_info(place.occupant)))
-        crowd(others)
+        if crowd is not None:
+            crowd(others)
 
     async def _refresh(self) -> None:
         while True:
@@ -106,10 +125,11 @@ class Presence:
             for channel, occupant in departed:
                 self._whisper(Channel(channel), Leave(_info(occupant)))
 
-    def _own(self, coroutine: Coroutine[Any, Any, None]) -> None:
+    def _own(self, coroutine: Coroutine[Any, Any, Result]) -> asyncio.Task[Result]:
         task = asyncio.get_running_loop().create_task(coroutine)
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
+        return task
 
 
 async def _quietly(told: Coroutine[Any, Any, None]) -> None:

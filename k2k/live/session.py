@@ -34,6 +34,10 @@ class Outlet(Protocol):
 
     async def drained(self) -> None: ...
 
+    @property
+    def closing(self) -> bool:
+        """Whether it was cut."""
+
 
 class Session:
     """Runs a socket's commands: connect, subscribe and refresh strictly in order, calls side by side once started.
@@ -53,6 +57,7 @@ class Session:
         "_device",
         "_following",
         "_freed",
+        "_gained",
         "_hoped_for",
         "_outlet",
         "_paid_until",
@@ -80,6 +85,7 @@ class Session:
         self._freed: asyncio.Future[None] | None = None
         self._following = Following(self, commands)
         self._hoped_for: frozenset[str] = frozenset()
+        self._gained: frozenset[Channel] = frozenset()
         self._personal: Channel | None = None
         self._connected = False
         self._paid_until = 0.0
@@ -102,20 +108,20 @@ class Session:
         return wire.ClientInfo(user, self._client, to_json({"device": self.device_kind}))
 
     def offer(self, push: Push) -> None:
-        """Queue a push; a member of a line."""
+        """Queue a push."""
         self._outlet.offer(push.encoded(self._codec))
-
-    def lose(self, channel: Channel) -> None:
-        """The SDK comes back, is told that it could not be recovered, and the app fetches its state."""
-        self._following.lose(channel)
 
     def lose_access(self, channel: Channel) -> None:
         """The channel may no longer be followed."""
         self._following.lose_access(channel)
 
     def gain_access(self, channel: Channel) -> None:
-        """The channel may be followed from now on; if the app had wished to, it does."""
-        if channel in self._hoped_for and channel not in self._following:
+        """The channel may be followed from now on; if the app had wished to, it does, once its connect is answered."""
+        if channel not in self._hoped_for:
+            return
+        if not self._connected:
+            self._gained |= {channel}
+        elif channel not in self._following:
             self._start_call(self._grant(channel))
 
     def revoke(self) -> None:
@@ -138,7 +144,7 @@ class Session:
 
     def appear(self, channel: Channel, kind: Kind) -> None:
         if kind.presence is not Presence.hidden:
-            self._commands.presence.enter(self._in(channel, kind), lambda _: None)
+            self._commands.presence.enter(self._in(channel, kind))
 
     def disappear(self, channel: Channel, kind: Kind) -> None:
         if kind.presence is not Presence.hidden:
@@ -153,6 +159,8 @@ class Session:
         except wire.BadFrame:
             self._outlet.cut(wire.BAD_REQUEST)
             return
+        if not commands and not self._pay():
+            self._outlet.cut(wire.TOO_MANY_COMMANDS)  # frames of nothing cost as well, and have no answer to refuse
         for command in commands:
             if not await self._obey(command):
                 return
@@ -192,6 +200,8 @@ class Session:
 
     async def _obey(self, command: Command) -> bool:
         """Run one command; false if the rest of the frame must not be looked at."""
+        if self._outlet.closing:
+            return False
         if isinstance(command.body, wire.Connect) == self._connected:
             self._outlet.cut(wire.BAD_REQUEST)
             return False
@@ -274,6 +284,8 @@ class Session:
 
     def _welcome(self, command: Command, wish: wire.Connect, joined: dict[Channel, Joined | None]) -> None:
         self._connected = True
+        # What was lost while the others were being joined is not told of.
+        joined = {channel: one for channel, one in joined.items() if channel in self._following}
         if self._ticket is not None:
             self._ticket.connect(signed_in=self.principal is not None)
         settings, now = self._commands.settings, asyncio.get_running_loop().time()
@@ -287,6 +299,8 @@ class Session:
             self._commands.presence.enter(self._at_home(self._personal), self._crowd)
         self._ping_at = now + random.uniform(settings.ping_seconds / 2, settings.ping_seconds)  # noqa: S311 - only spreads the load
         self._expect_expiry()
+        for channel in self._gained:
+            self.gain_access(channel)
 
     async def _subscribe(self, command: Command, wish: wire.Subscribe) -> None:
         address = self._commands.channels.find(wish.channel)
@@ -306,8 +320,11 @@ class Session:
             return
         try:
             joined = await self._following.join(address, wire.Recover(), granted=True)
-        except (Refused, DomainError):
-            return  # the permission is gone again, or the next connect will grant it
+        except Refused:
+            return  # the permission is gone again
+        except DomainError:
+            self._outlet.cut(wire.INSUFFICIENT_STATE)  # the next connect will grant it
+            return
         self.offer(Push(channel, wire.Granted(subscription(wire.Recover(), joined))))
         self._following.admit(channel, joined)
 

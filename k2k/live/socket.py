@@ -75,14 +75,20 @@ class Flusher:
 
     def _flush(self) -> None:
         due, self._due = self._due, []
-        for socket in due:
-            socket.flush()
+        self._flush_each(due)
 
     def _look(self) -> None:
         self._timer = None
         clogged, self._clogged = self._clogged, set()
-        for socket in clogged:
-            socket.flush()
+        self._flush_each(clogged)
+
+    def _flush_each(self, sockets: Iterable[Socket]) -> None:
+        for socket in sockets:
+            try:
+                socket.flush()
+            except Exception:  # one socket's fault is not the others', who stand behind it
+                log.exception("unforeseen")
+                socket.give_up(wire.SERVER_ERROR)
 
 
 class Socket:
@@ -154,12 +160,17 @@ class Socket:
             self._metrics.socket_waits.observe(time.perf_counter() - self._waiting_since)
             self._tell_drained()
         elif len(queue) > self._settings.queue_messages or untaken + self._size > self._settings.queue_kib * 1024:
-            self._note_cut(wire.SLOW)
-            self._queue, self._size = None, 0
-            self._transport.abort()
-            self._tell_drained()
+            self.give_up(wire.SLOW)
         else:
             self._flusher.come_back(self)
+
+    def give_up(self, close: wire.Close) -> None:
+        """Drop the connection and what is queued."""
+        if self._close is None:
+            self._note_cut(close)
+        self._queue, self._size = None, 0
+        self._transport.abort()
+        self._tell_drained()
 
     def cut(self, close: wire.Close) -> None:
         """Send what is queued, then close; drop the connection if that takes too long. The first reason counts."""
@@ -178,6 +189,11 @@ class Socket:
             if self._drained is None:
                 self._drained = asyncio.get_running_loop().create_future()
             await asyncio.shield(self._drained)
+
+    @property
+    def closing(self) -> bool:
+        """Whether it was cut: nothing more is sent, and what still comes is not obeyed."""
+        return self._close is not None
 
     @property
     def queued(self) -> int:

@@ -9,12 +9,16 @@ from __future__ import annotations
 import asyncio
 from typing import Protocol
 
+import structlog
+
+log = structlog.get_logger()
+
 STEP_SECONDS = 0.1
 
 
 class Visited(Protocol):
     def visit(self) -> None:
-        """Its time has come. Must not raise."""
+        """Its time has come."""
 
 
 class Wheel:
@@ -59,6 +63,9 @@ class Wheel:
         reached = int(asyncio.get_running_loop().time() / STEP_SECONDS)
         for place in sorted(place for place in self._buckets if place <= reached):
             for visited in self._buckets.pop(place):
-                visited.visit()
+                try:
+                    visited.visit()
+                except Exception:  # one socket's fault is not the others', who stand behind it
+                    log.exception("unforeseen")
         if self._buckets and self._timer is None:
             self._arm()

@@ -51,6 +51,10 @@ class Client:
     """None until it was answered: nothing may be handed to it before."""
     lost: bool = False
 
+    @property
+    def owner(self) -> Client:
+        return self
+
     def offer(self, push: Push) -> None:
         assert not self.lost, "handed something after its place was lost"
         assert push.channel == CHANNEL

@@ -25,6 +25,10 @@ class _Poll:
         self.lost = False
         self.something = asyncio.Event()
 
+    @property
+    def owner(self) -> _Poll:
+        return self
+
     def offer(self, push: Push) -> None:
         if isinstance(push.news, Publication):
             self.heard.append(push.news)

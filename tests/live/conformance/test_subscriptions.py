@@ -15,7 +15,7 @@ from k2k.features.agents.models import AgencyRole
 from k2k.live import presence
 from tests.live.conformance.app import App, Refused
 from tests.live.conformance.relay import Relay
-from tests.live.conformance.stories import noted, personal_of, position_of, session_of, talking
+from tests.live.conformance.stories import noted, personal_of, position_of, talking
 from tests.support import Node, People, Person, eventually
 
 StartApp = Callable[[], Awaitable[App]]
@@ -149,6 +149,12 @@ async def test_a_subscription_may_end_and_begin_again(app: App, relay: Relay, no
     assert app.unheard("publication", "disconnected", "connecting") == 0
 
 
+def lose_place(node: Node, channel: Channel) -> None:
+    """Everybody who follows the channel on this process loses their place, as when events are no longer stored."""
+    line = node.process.hub._lines[channel]
+    line._lose([*line.live])
+
+
 async def test_a_place_that_is_lost_is_taken_up_again(app: App, relay: Relay, node: Node, people: People) -> None:
     """Of a subscription by itself; of what the server granted by a new connection, as SDKs know no other way."""
     seller = await people.agent()
@@ -158,13 +164,13 @@ async def test_a_place_that_is_lost_is_taken_up_again(app: App, relay: Relay, no
     await app.subscribe(channel)
     await app.hear("subscribing", channel)
     await app.hear("subscribed", channel)
-    session_of(node, seller).lose(Channel(channel))
+    lose_place(node, Channel(channel))
     assert (await app.hear("subscribing", channel)).code == 2500
     again = await app.hear("subscribed", channel)
     assert (again.was_recovering, again.recovered, app.unheard("connecting")) == (True, True, 0)
     await noted(node, channel, 1)
     await app.hear_numbers(channel, 1)
-    session_of(node, seller).lose(personal)
+    lose_place(node, personal)
     assert (await app.hear("connecting")).code == 3010
     await app.hear("connected")
     assert [one.recovered for one in (await app.hear("subscribed"), await app.hear("subscribed"))] == [True, True]
