@@ -98,11 +98,20 @@ class Commands:
         if principal is not None and address.channel == user_channel(principal.id):
             return
         kind = address.kind
-        if kind.may not in PERMISSIONS[principal.role if principal is not None else Role.anonymous]:
+        if kind.may not in PERMISSIONS[await self._role(kind, principal)]:
             raise Refused(wire.PERMISSION_DENIED)
         asked = Asked(principal.id if principal is not None else None, address.path)
         if not await self.services.db.gather(kind.allows, asked):
             raise Refused(wire.PERMISSION_DENIED)
+
+    async def _role(self, kind: Kind, principal: Principal | None) -> Role:
+        """The role of who asks; it may have changed since they connected, so one that is not enough is asked again."""
+        if principal is None:
+            return Role.anonymous
+        if kind.may in PERMISSIONS[principal.role]:
+            return principal.role
+        now = self.services.db.clock.now()
+        return (await self.authenticator.check(principal, now, fresh=True)).role
 
     def ttl(self, principal: Principal) -> int:
         """Whole seconds until the access token ends, at least 1."""

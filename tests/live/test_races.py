@@ -300,3 +300,18 @@ async def test_a_grant_that_the_database_could_not_answer_is_made_after_coming_b
     monkeypatch.setattr(streams, "read", read)
     async with node.live(agency.somebody.token, data=agency.data) as again:
         assert agency.channel in again.positions
+
+
+async def test_who_becomes_an_agent_on_an_open_socket_is_granted_the_agencys_channel(
+    node: Node, people: People
+) -> None:
+    """Their role is another one than when they connected."""
+    _, agency_id = await people.agency()
+    agency = Agency(node, agency_id, await people.buyer())
+    async with node.live(agency.somebody.token, data=agency.data) as live:
+        with pytest.raises(LiveError):
+            await live.subscribe(agency.channel)
+        profile = {"display_name": "Selam Tesfaye"}
+        assert (await node.api.post("/agents/profile", json=profile, token=agency.somebody.token)).status == 201
+        await agency.admit()
+        await live.hear(agency.channel, "subscribe")
