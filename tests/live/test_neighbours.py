@@ -211,8 +211,10 @@ async def test_a_crowd_is_counted_once_however_many_ask(
 
 
 async def test_news_do_not_queue_up_for_a_redis_that_says_nothing(settings: Settings) -> None:
-    async def silent(_reader: asyncio.StreamReader, _writer: asyncio.StreamWriter) -> None:
-        await asyncio.Event().wait()
+    async def silent(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        while await reader.read(65536):
+            pass
+        writer.close()
 
     server = await asyncio.start_server(silent, "127.0.0.1", 0)
     host, port = server.sockets[0].getsockname()
