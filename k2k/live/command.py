@@ -136,7 +136,9 @@ class Commands:
             case wire.PresenceStats():
                 if kind.presence is channels.Presence.hidden:
                     raise Refused(wire.NOT_AVAILABLE)
-                return wire.Stats(*await self.presence.count(channel))
+                people = kind.presence is channels.Presence.people
+                count = self.presence.count if people else self.presence.crowd
+                return wire.Stats(*await count(channel))
             case wire.History():
                 if kind.kept is None:
                     raise Refused(wire.NOT_AVAILABLE)

@@ -88,10 +88,11 @@ class Presence:
         )
 
     async def count(self, channel: Channel) -> tuple[int, int]:
-        """How many sockets followed the channel a second ago, and how many people were behind them.
+        """How many sockets follow the channel, and how many people behind them: for few. Raises Unavailable."""
+        return await self._ephemeral.count(channel)
 
-        Raises Unavailable.
-        """
+    async def crowd(self, channel: Channel) -> tuple[int, int]:
+        """The same for a channel that a crowd may follow, as it was a second ago. Raises Unavailable."""
         counting = self._counts.get(channel)
         if counting is None:
             counting = self._counts[channel] = self._own(self._ephemeral.count(channel))

@@ -147,19 +147,22 @@ class Socket:
         self._size += len(message)
 
     def flush(self) -> None:
-        """Write what is queued. A client that has not taken what was written before may only leave so much waiting."""
+        """Write what is queued. A client that has not taken what was written before may only leave so much waiting.
+
+        One long answer is written whole and takes its time on a slow network: what waits behind it is counted, not it.
+        """
         queue = self._queue
         if queue is None:
             return
         if self._transport.is_closing():
             self._queue, self._size = None, 0
             self._tell_drained()
-        elif (untaken := self._transport.get_write_buffer_size()) <= UNTAKEN_BYTES:
+        elif self._transport.get_write_buffer_size() <= UNTAKEN_BYTES:
             self._queue, self._size = None, 0
             self._transport.write(self._framing.framed(self._codec, queue))
             self._metrics.socket_waits.observe(time.perf_counter() - self._waiting_since)
             self._tell_drained()
-        elif len(queue) > self._settings.queue_messages or untaken + self._size > self._settings.queue_kib * 1024:
+        elif len(queue) > self._settings.queue_messages or self._size > self._settings.queue_kib * 1024:
             self.give_up(wire.SLOW)
         else:
             self._flusher.come_back(self)

@@ -6,17 +6,18 @@ import asyncio
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
 from itertools import count
-from typing import ClassVar
+from typing import Any, ClassVar
 
 import pytest
 from pydantic import SecretStr
 
-from k2k.core.ids import Channel
+from k2k.core.ids import Channel, UserId, user_channel
 from k2k.core.settings import Settings
 from k2k.infra.ephemeral import Place
 from k2k.infra.pubsub import PubSub
 from k2k.infra.streams import Event, Numbered, Position, Replay
 from k2k.live.frame import Framing
+from k2k.live.session import Session
 from k2k.live.wheel import STEP_SECONDS, Wheel
 from tests.support import Live, Node, People, eventually
 
@@ -99,6 +100,27 @@ async def test_frames_of_nothing_are_counted(node: Node) -> None:
         for _ in range(1000):
             await live.socket.send_str("")
         assert await live.close_code() == 4429
+
+
+async def test_a_long_answer_on_its_way_does_not_make_the_next_event_one_too_many(
+    node: Node, people: People, tile: str
+) -> None:
+    person, size = await people.buyer(), 8 * 1024 * 1024  # more than the kernel keeps for a client that is slow
+    async with Live.open(node.api.base, max_msg_size=2 * size) as live:
+        await live.connect(person.token)
+        await live.subscribe(tile)
+        (session,) = node.process.hub.members(user_channel(UserId(person.id)))
+        assert isinstance(session, Session)
+        transport: Any = live.socket._response.connection.transport  # type: ignore[union-attr]
+        transport.pause_reading()
+        answered = live._replies[99] = asyncio.get_running_loop().create_future()
+        session._outlet.offer(b'{"id":99,"rpc":{"data":"%s"}}' % (b"x" * size))
+        await asyncio.sleep(0)
+        for number in (1, 2):
+            await show(node, tile, number)
+        transport.resume_reading()
+        assert len((await asyncio.wait_for(answered, 10))["rpc"]["data"]) == size
+        assert [await hear(live, tile) for _ in range(2)] == [1, 2]
 
 
 # Events
