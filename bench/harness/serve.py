@@ -12,7 +12,7 @@ RUN = Path(__file__).parents[2] / "run.py"
 if __name__ == "__main__":
     match sys.argv[1]:
         case "asyncio":
-            sys.modules["uvloop"] = None  # type: ignore[assignment]  # an import of it now fails
+            sys.modules["uvloop"] = None  # type: ignore[assignment]  # Python's own way to make an import of it fail
         case "uvloop":
             import uvloop
 

@@ -28,9 +28,9 @@ import django  # noqa: E402 -- its settings stand first
 
 django.setup()
 
-from django.core.asgi import get_asgi_application  # noqa: E402
-from django.http import HttpRequest, HttpResponse  # noqa: E402
-from django.urls import path  # noqa: E402
+from django.core.asgi import get_asgi_application  # noqa: E402 -- only after setup()
+from django.http import HttpRequest, HttpResponse  # noqa: E402 -- only after setup()
+from django.urls import path  # noqa: E402 -- only after setup()
 
 
 class Rooms(AsyncWebsocketConsumer):
