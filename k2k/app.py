@@ -45,10 +45,10 @@ from k2k.infra.streams import Numbered, Streams, declared_events
 from k2k.live.access import follow_access
 from k2k.live.broker import Broker
 from k2k.live.command import Commands, ConnectWish
+from k2k.live.door import PATH, SUBPROTOCOLS, SocketDoor
 from k2k.live.hub import Hub
 from k2k.live.presence import Presence
 from k2k.live.session import Session
-from k2k.live.socket import PATH, SUBPROTOCOLS, SocketDoor
 from k2k.live.wheel import Wheel
 from k2k.ops.call import Services
 from k2k.ops.channels import Channels

@@ -63,8 +63,7 @@ async def _leave(runner: Runner, process: Process, settings: Settings, *, reliev
     if not relieved:
         await asyncio.sleep(server.leave_seconds)
     await runner.stop_listening()
-    process.sockets.drain(server.drain_seconds)
-    await runner.emptied(server.drain_seconds)
+    await asyncio.gather(process.sockets.drain(server.drain_seconds), runner.emptied(server.drain_seconds))
 
 
 def stop_seconds(settings: Settings) -> float:

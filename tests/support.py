@@ -34,7 +34,7 @@ from k2k.infra.db import Db
 from k2k.infra.jobs.job import Job
 from k2k.infra.jobs.queue import Dead, dead_letters, queue_state
 from k2k.infra.jobs.worker import Worker
-from k2k.live.socket import PATH
+from k2k.live.door import PATH
 from k2k.web.server import Runner, listening_socket
 from tests import contract
 

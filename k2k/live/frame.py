@@ -10,7 +10,7 @@ import zlib
 from collections.abc import Iterator, Sequence
 from functools import lru_cache
 
-from aiohttp import web
+from aiohttp import WSMsgType
 
 from k2k.live import wire
 
@@ -20,7 +20,8 @@ DEFLATED = 0x40
 LONGEST = 64 * 1024
 # Below this a deflated message is hardly shorter.
 WORTH_DEFLATING = 128
-_TRAIL = b"\x00\x00\xff\xff"
+# What the end of each deflated message leaves out (RFC 7692 7.2.1).
+TRAIL = b"\x00\x00\xff\xff"
 
 
 class Framing:
@@ -37,9 +38,9 @@ class Framing:
         return _header(FIN | opcode, len(payload)) + payload
 
     @staticmethod
-    def agreed(response: web.WebSocketResponse) -> Framing:
-        """What the handshake has agreed on. A client that wants a small window is sent everything plain."""
-        return DEFLATING if response.compress == zlib.MAX_WBITS else PLAIN
+    def agreed(window: int) -> Framing:
+        """For a window of so many bits, 0 for none: who wants a small one is sent everything plain."""
+        return DEFLATING if window == zlib.MAX_WBITS else PLAIN
 
 
 class _Deflating(Framing):
@@ -52,6 +53,16 @@ class _Deflating(Framing):
 
 PLAIN = Framing()
 DEFLATING = _Deflating()
+
+
+def close_frame(close: wire.Close) -> bytes:
+    """The frame that begins or answers the closing handshake. A reason takes at most 123 bytes."""
+    payload = close.code.to_bytes(2) + close.reason.encode()[:123]
+    return PLAIN.frame(WSMsgType.CLOSE.value, payload)
+
+
+def pong_frame(payload: bytes) -> bytes:
+    return PLAIN.frame(WSMsgType.PONG.value, payload)
 
 
 def _batches(messages: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
@@ -75,7 +86,7 @@ def _header(first: int, length: int) -> bytes:
 
 def _deflate(payload: bytes) -> bytes:
     compressor = zlib.compressobj(level=6, wbits=-zlib.MAX_WBITS, memLevel=8)
-    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(_TRAIL)
+    return (compressor.compress(payload) + compressor.flush(zlib.Z_SYNC_FLUSH)).removesuffix(TRAIL)
 
 
 @lru_cache(maxsize=64)

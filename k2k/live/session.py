@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import random
 from collections.abc import Coroutine, Iterator
 from math import inf
 from typing import Any, Protocol, assert_never
@@ -20,6 +19,7 @@ from k2k.live.following import Following, subscription
 from k2k.live.hub import Joined
 from k2k.live.lobby import Ticket
 from k2k.live.presence import occupant
+from k2k.live.pulse import Pulse
 from k2k.live.wire import Command, Push, Refused
 from k2k.ops.authenticator import Principal
 from k2k.ops.channels import Address, Kind, Presence
@@ -38,6 +38,10 @@ class Outlet(Protocol):
     def closing(self) -> bool:
         """Whether it was cut."""
 
+    @property
+    def untaken(self) -> int:
+        """Bytes that the client's network has not taken."""
+
 
 class Session:
     """Runs a socket's commands: connect, subscribe and refresh strictly in order, calls side by side once started.
@@ -46,14 +50,11 @@ class Session:
     """
 
     __slots__ = (
-        "__weakref__",
-        "_address",
         "_calls",
         "_client",
         "_codec",
         "_commands",
         "_connected",
-        "_deadline",
         "_device",
         "_following",
         "_freed",
@@ -62,22 +63,19 @@ class Session:
         "_outlet",
         "_paid_until",
         "_personal",
-        "_ping_at",
-        "_place",
-        "_pong_by",
         "_ticket",
+        "address",
         "device_kind",
         "principal",
+        "pulse",
     )
 
     def __init__(
         self, outlet: Outlet, codec: wire.Codec, commands: Commands, address: str, ticket: Ticket | None = None
     ) -> None:
-        now = asyncio.get_running_loop().time()
         self._outlet = outlet
         self._codec = codec
         self._commands = commands
-        self._address = address
         self._ticket = ticket
         self._client = str(uuid4())
         self._device = ""
@@ -89,9 +87,8 @@ class Session:
         self._personal: Channel | None = None
         self._connected = False
         self._paid_until = 0.0
-        self._deadline = now + commands.settings.connect_seconds
-        self._ping_at = self._pong_by = inf
-        self._place = commands.wheel.at(self._deadline, self)
+        self.address = address
+        self.pulse = Pulse(outlet, codec.ping, commands.wheel, commands.settings)
         self.device_kind = "other"
         self.principal: Principal | None = None
 
@@ -159,7 +156,7 @@ class Session:
         except wire.BadFrame:
             self._outlet.cut(wire.BAD_REQUEST)
             return
-        if not commands and not self._pay():
+        if not commands and not self.pay():
             self._outlet.cut(wire.TOO_MANY_COMMANDS)  # frames of nothing cost as well, and have no answer to refuse
         for command in commands:
             if not await self._obey(command):
@@ -169,7 +166,7 @@ class Session:
         """The socket is gone. Waits for its calls, each of which ends by the database's deadline."""
         if self._ticket is not None:
             self._ticket.leave()
-        self._commands.wheel.forget(self._place, self)
+        self.pulse.stop()
         if self._personal is not None:
             if self._connected:
                 self._commands.presence.leave(self._at_home(self._personal))
@@ -177,24 +174,6 @@ class Session:
         self._following.leave_all()
         self._connected = False
         await asyncio.gather(*(self._calls or ()), return_exceptions=True)
-
-    def visit(self) -> None:
-        """The wheel has come round: ping, or end what is overdue."""
-        now = asyncio.get_running_loop().time()
-        if now >= self._deadline:
-            self._outlet.cut(wire.EXPIRED if self._connected else wire.NOT_CONNECTED)
-            return
-        if now >= self._pong_by:
-            # While its calls fill the room nothing is read, so the pong may be waiting for us to look.
-            if not self._crowded:
-                self._outlet.cut(wire.NO_PONG)
-                return
-            self._pong_by = now + self._commands.settings.pong_seconds
-        if now >= self._ping_at:
-            self._outlet.offer(self._codec.ping)
-            self._pong_by = min(self._pong_by, now + self._commands.settings.pong_seconds)
-            self._ping_at = now + self._commands.settings.ping_seconds
-        self._plan_visit()
 
     # Commands
 
@@ -205,7 +184,7 @@ class Session:
         if isinstance(command.body, wire.Connect) == self._connected:
             self._outlet.cut(wire.BAD_REQUEST)
             return False
-        if not self._pay():
+        if not self.pay():
             return self._refuse_for_haste(command)
         if isinstance(command.body, wire.Connect):
             return await self._connect(command, command.body)
@@ -231,13 +210,10 @@ class Session:
             case wire.Publish():
                 self._commands.publish(self._following.kind(body.channel), body, self.info)
                 self._reply(command, wire.Done())
-            case wire.Pong():
-                self._pong_by = inf
-                self._plan_visit()
+            case wire.Pong() | wire.Send():
+                pass
             case wire.Ping() | wire.Connect():
                 raise Refused(wire.NOT_AVAILABLE)
-            case wire.Send():
-                pass
             case _:
                 assert_never(body)
 
@@ -288,17 +264,15 @@ class Session:
         joined = {channel: one for channel, one in joined.items() if channel in self._following}
         if self._ticket is not None:
             self._ticket.connect(signed_in=self.principal is not None)
-        settings, now = self._commands.settings, asyncio.get_running_loop().time()
         subs = {channel: subscription(wish.subs.get(channel, wire.Recover()), one) for channel, one in joined.items()}
         ttl = self._commands.ttl(self.principal) if self.principal is not None else None
-        ping = max(1, round(settings.ping_seconds))
+        ping = max(1, round(self._commands.settings.ping_seconds))
         self._reply(command, wire.Connected(self._client, VERSION, ttl, ping, subs))
         for channel, one in joined.items():
             self._following.admit(channel, one)
         if self._personal is not None:
             self._commands.presence.enter(self._at_home(self._personal), self._crowd)
-        self._ping_at = now + random.uniform(settings.ping_seconds / 2, settings.ping_seconds)  # noqa: S311 - only spreads the load
-        self._expect_expiry()
+        self.pulse.start(self._expiry())
         for channel in self._gained:
             self.gain_access(channel)
 
@@ -332,9 +306,13 @@ class Session:
         principal = await self._commands.authenticate(wish.token)
         if principal is None or self.principal is None or principal.id != self.principal.id:
             raise Unauthenticated("The token speaks for somebody else")
-        self.principal = principal
-        await self._commands.recheck(principal)
-        self._expect_expiry()
+        before, self.principal = self.principal, principal  # a revocation from here on is heard
+        try:
+            await self._commands.recheck(principal)
+        except DomainError:
+            self.principal = before
+            raise
+        self.pulse.prolong(self._expiry())
         self._reply(command, wire.Refreshed(self._client, VERSION, self._commands.ttl(principal)))
 
     async def _sub_refresh(self, command: Command, channel: str) -> None:
@@ -363,7 +341,7 @@ class Session:
         body = command.body
         try:
             if isinstance(body, wire.Rpc):
-                called = await self._commands.call(body, self.principal, self._device, self._address)
+                called = await self._commands.call(body, self.principal, self._device, self.address)
                 if isinstance(called, wire.Refusal):
                     self._refuse(command, called)
                 else:
@@ -396,7 +374,7 @@ class Session:
 
     # Limits and time
 
-    def _pay(self) -> bool:
+    def pay(self) -> bool:
         """Whether one more command is within the rate (GCRA, by the loop's clock)."""
         settings, now = self._commands.settings, asyncio.get_running_loop().time()
         self._paid_until = max(self._paid_until, now) + 1 / settings.commands_per_second
@@ -418,17 +396,12 @@ class Session:
         if others >= self._commands.settings.sockets_per_user:
             self._outlet.cut(wire.CONNECTION_LIMIT)
 
-    def _expect_expiry(self) -> None:
-        self._deadline = inf
-        if self.principal is not None:
-            left = self.principal.expires_at - self._commands.services.db.clock.now()
-            grace = self._commands.settings.expiry_grace_seconds
-            self._deadline = asyncio.get_running_loop().time() + left.total_seconds() + grace
-        self._plan_visit()
-
-    def _plan_visit(self) -> None:
-        self._commands.wheel.forget(self._place, self)
-        self._place = self._commands.wheel.at(min(self._deadline, self._ping_at, self._pong_by), self)
+    def _expiry(self) -> float:
+        """The loop's time at which the socket must have had another token."""
+        if self.principal is None:
+            return inf
+        left = self.principal.expires_at - self._commands.services.db.clock.now()
+        return asyncio.get_running_loop().time() + left.total_seconds() + self._commands.settings.expiry_grace_seconds
 
     # Answers
 

@@ -1,4 +1,4 @@
-"""One websocket: the upgrade, reading frames, a bounded queue, and closing.
+"""The sending side of a websocket: a bounded queue that is never waited for, and closing.
 
 What is offered to sockets in one turn of the event loop is written at its end, one write a socket. A client that does
 not read cannot hold anybody up: what waits for it is bounded, and when that is full the connection is aborted. It
@@ -8,49 +8,23 @@ comes back and resumes from its position without loss.
 from __future__ import annotations
 
 import asyncio
-import random
 import time
-from collections.abc import Iterable, Iterator
 
 import structlog
-from aiohttp import WSMsgType, web
 
-from k2k.core.errors import Denied, Invalid
 from k2k.core.settings import LiveSettings
-from k2k.infra.ephemeral import Place
 from k2k.infra.metrics import Metrics
 from k2k.live import wire
-from k2k.live.codec import JsonCodec
-from k2k.live.command import Commands
-from k2k.live.frame import Framing
-from k2k.live.lobby import Lobby, Ticket
-from k2k.live.masking import MaskedSocket
-from k2k.live.protobuf import ProtobufCodec
-from k2k.live.session import Session
+from k2k.live.frame import Framing, close_frame
 
 log = structlog.get_logger()
 
-PATH = "/connection/websocket"
-PROTOBUF = "centrifuge-protobuf"
-SUBPROTOCOLS = (PROTOBUF, "centrifuge-json")
 # How long a closing handshake may take before the connection is dropped.
 CLOSE_SECONDS = 2.0
 # A transport that holds more than this is not being read: the rest waits here, where it is counted.
 UNTAKEN_BYTES = 64 * 1024
-# How soon a client that was not reading is looked at again.
-LOOK_SECONDS = 0.02
-
-
-# Where other services let clients write a token: it would stand in the logs of every proxy on the way.
-TOKENS = frozenset({"token", "access_token", "cf_connect"})
-
-
-class TokenInUrl(Invalid):
-    """URLs stand in logs. Send the token in the connect command, and get a new one: this one has been seen."""
-
-    code = "token-in-url"
-    number = 1015
-    title = "A token must never be in a URL"
+# Closes that the client is not told of by a push: it would take the push for an answer.
+UNTOLD = (wire.CLOSED, wire.BAD_REQUEST)
 
 
 class Flusher:
@@ -58,8 +32,6 @@ class Flusher:
 
     def __init__(self) -> None:
         self._due: list[Socket] = []
-        self._clogged: set[Socket] = set()
-        self._timer: asyncio.TimerHandle | None = None
 
     def wake(self, socket: Socket) -> None:
         """The socket has something to write."""
@@ -67,23 +39,9 @@ class Flusher:
             asyncio.get_running_loop().call_soon(self._flush)
         self._due.append(socket)
 
-    def come_back(self, socket: Socket) -> None:
-        """The socket's client does not read just now."""
-        self._clogged.add(socket)
-        if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(LOOK_SECONDS, self._look)
-
     def _flush(self) -> None:
         due, self._due = self._due, []
-        self._flush_each(due)
-
-    def _look(self) -> None:
-        self._timer = None
-        clogged, self._clogged = self._clogged, set()
-        self._flush_each(clogged)
-
-    def _flush_each(self, sockets: Iterable[Socket]) -> None:
-        for socket in sockets:
+        for socket in due:
             try:
                 socket.flush()
             except Exception:  # one socket's fault is not the others', who stand behind it
@@ -92,62 +50,58 @@ class Flusher:
 
 
 class Socket:
-    """The sending side: everything goes through one queue, in order, and is never waited for."""
+    """Everything that is sent goes through one queue, in order."""
 
     __slots__ = (
-        "__weakref__",
+        "_clogged",
         "_close",
-        "_closing",
         "_codec",
         "_drained",
         "_flusher",
         "_framing",
+        "_hangs_up",
         "_metrics",
         "_queue",
-        "_response",
         "_settings",
         "_size",
         "_transport",
         "_waiting_since",
-        "session",
     )
 
     def __init__(
         self,
-        response: web.WebSocketResponse,
-        transport: asyncio.WriteTransport,
+        transport: asyncio.Transport,
         codec: wire.Codec,
         framing: Framing,
-        door: SocketDoor,
+        flusher: Flusher,
+        metrics: Metrics,
+        settings: LiveSettings,
     ) -> None:
-        self._response = response
         self._transport = transport
         self._codec = codec
         self._framing = framing
-        self._flusher = door.flusher
-        self._metrics = door.metrics
-        self._settings = door.settings
+        self._flusher = flusher
+        self._metrics = metrics
+        self._settings = settings
         self._queue: list[bytes] | None = None
         self._size = 0
         self._waiting_since = 0.0
+        self._clogged = False
         self._close: wire.Close | None = None
-        self._closing: asyncio.Task[None] | None = None
+        self._hangs_up = False
         self._drained: asyncio.Future[None] | None = None
-        self.session: Session | None = None
+        transport.set_write_buffer_limits(UNTAKEN_BYTES, UNTAKEN_BYTES)
 
     def offer(self, message: bytes) -> None:
         """Queue a message."""
-        if self._close is not None:
-            return
-        if self._queue is None:
-            self._queue = []
-            self._waiting_since = time.perf_counter()
-            self._flusher.wake(self)
-        self._queue.append(message)
-        self._size += len(message)
+        if self._close is None:
+            self._wake().append(message)
+            self._size += len(message)
+            if self._clogged:
+                self._check_room()
 
     def flush(self) -> None:
-        """Write what is queued. A client that has not taken what was written before may only leave so much waiting.
+        """Write what is queued, unless the client has not taken what was written before.
 
         One long answer is written whole and takes its time on a slow network: what waits behind it is counted, not it.
         """
@@ -155,36 +109,68 @@ class Socket:
         if queue is None:
             return
         if self._transport.is_closing():
-            self._queue, self._size = None, 0
-            self._tell_drained()
+            self._empty()
         elif self._transport.get_write_buffer_size() <= UNTAKEN_BYTES:
-            self._queue, self._size = None, 0
-            self._transport.write(self._framing.framed(self._codec, queue))
-            self._metrics.socket_waits.observe(time.perf_counter() - self._waiting_since)
-            self._tell_drained()
-        elif len(queue) > self._settings.queue_messages or self._size > self._settings.queue_kib * 1024:
-            self.give_up(wire.SLOW)
+            self._empty()
+            self._write_out(queue)
+        elif self._clogged:
+            self._check_room()
         else:
-            self._flusher.come_back(self)
+            self._flusher.wake(self)  # the transport will know in a moment whether the network takes it
+
+    def write(self, frame: bytes) -> None:
+        """Write a control frame at once; not to who does not read."""
+        if not self._clogged and not self._transport.is_closing():
+            self._transport.write(frame)
+
+    def clog(self) -> None:
+        """The client does not take what was written."""
+        self._clogged = True
+
+    def unclog(self) -> None:
+        """It has taken it."""
+        self._clogged = False
+        self.flush()
 
     def give_up(self, close: wire.Close) -> None:
         """Drop the connection and what is queued."""
         if self._close is None:
             self._note_cut(close)
-        self._queue, self._size = None, 0
+        self._empty()
         self._transport.abort()
-        self._tell_drained()
 
     def cut(self, close: wire.Close) -> None:
         """Send what is queued, then close; drop the connection if that takes too long. The first reason counts."""
         if self._close is not None:
             return
-        if close not in (wire.CLOSED, wire.BAD_REQUEST):
+        if close not in UNTOLD:
             self.offer(self._codec.push("", close))
         self._note_cut(close)
-        loop = asyncio.get_running_loop()
-        loop.call_later(CLOSE_SECONDS, self._transport.abort)
-        self._closing = loop.create_task(self._finish(close))
+        self._wake()
+        self._end_soon()
+
+    def fail(self, close: wire.Close) -> None:
+        """The client broke the rules of websockets: close without a word that it might misunderstand."""
+        if self._close is None:
+            self._note_cut(close)
+        self._hangs_up = True
+        self._wake()
+        self._end_soon()
+
+    def answer_close(self, code: int) -> None:
+        """The client closes, or answers our closing."""
+        if self._close is None:
+            self._close = wire.Close(code, "")
+            self._empty()
+            self.write(close_frame(self._close))
+            self._end_soon()
+        self._transport.close()
+
+    def lose(self) -> None:
+        """The connection is gone."""
+        if self._close is None:
+            self._close = wire.CLOSED
+        self._empty()
 
     async def drained(self) -> None:
         """Wait until the client has taken what was offered, but for what its connection holds."""
@@ -203,129 +189,42 @@ class Socket:
         """Messages that wait to be sent."""
         return len(self._queue) if self._queue is not None else 0
 
-    async def finish(self) -> None:
-        """Wait until a close that has begun is through."""
-        if self._closing is not None:
-            await asyncio.gather(self._closing, return_exceptions=True)
+    @property
+    def untaken(self) -> int:
+        """Bytes that the network has not taken yet."""
+        return self._size + self._transport.get_write_buffer_size()
 
-    async def _finish(self, close: wire.Close) -> None:
-        await self.drained()
-        if not self._transport.is_closing():
-            await self._response.close(code=close.code, message=close.reason.encode())
+    def _wake(self) -> list[bytes]:
+        if self._queue is None:
+            self._queue = []
+            self._waiting_since = time.perf_counter()
+            self._flusher.wake(self)
+        return self._queue
 
-    def _tell_drained(self) -> None:
+    def _write_out(self, queue: list[bytes]) -> None:
+        frames = self._framing.framed(self._codec, queue) if queue else b""
+        if self._close is not None:
+            frames += close_frame(self._close)
+        self._transport.write(frames)
+        if queue:
+            self._metrics.socket_waits.observe(time.perf_counter() - self._waiting_since)
+        if self._hangs_up:
+            self._transport.write_eof()
+
+    def _check_room(self) -> None:
+        """A client that does not take what was written may only leave so much waiting."""
+        if self.queued > self._settings.queue_messages or self._size > self._settings.queue_kib * 1024:
+            self.give_up(wire.SLOW)
+
+    def _empty(self) -> None:
+        self._queue, self._size = None, 0
         if self._drained is not None:
             self._drained.set_result(None)
             self._drained = None
 
+    def _end_soon(self) -> None:
+        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
+
     def _note_cut(self, close: wire.Close) -> None:
         self._close = close
         self._metrics.cuts.labels(close.code).inc()
-
-
-class SocketDoor:
-    """The websocket endpoint of one process."""
-
-    def __init__(self, commands: Commands, origins: Iterable[str]) -> None:
-        self._commands = commands
-        self._origins = frozenset(origins)
-        self._sockets: set[Socket] = set()
-        self._stopping = False
-        self._lobby = Lobby(commands.settings)
-        self._codecs = (JsonCodec(), ProtobufCodec())
-        self.flusher = Flusher()
-        self.metrics: Metrics = commands.services.db.metrics
-        self.settings: LiveSettings = commands.settings
-        commands.presence.ours = self._places
-
-    def bind(self, app: web.Application) -> None:
-        app.router.add_get(PATH, self.handle, allow_head=False)  # a handshake is a GET
-
-    @property
-    def open_sockets(self) -> int:
-        """How many clients are connected."""
-        return len(self._sockets)
-
-    @property
-    def queued(self) -> int:
-        """Messages that wait to be sent, over all sockets."""
-        return sum(socket.queued for socket in self._sockets)
-
-    async def handle(self, request: web.Request) -> web.StreamResponse:
-        """Upgrade, then serve the socket until either side ends it."""
-        self._check_origin(request)
-        if not TOKENS.isdisjoint(request.query):
-            raise TokenInUrl
-        ticket = self._lobby.enter(request.remote or "")
-        try:
-            return await self._serve(request, ticket)
-        finally:
-            ticket.leave()
-
-    async def _serve(self, request: web.Request, ticket: Ticket) -> web.StreamResponse:
-        response = MaskedSocket(
-            compress=self.settings.compression,
-            protocols=SUBPROTOCOLS,
-            max_msg_size=self.settings.frame_kib * 1024 + 1,  # aiohttp refuses from this size on
-            timeout=CLOSE_SECONDS,
-            autoping=True,
-        )
-        if not response.can_prepare(request).ok:
-            raise web.HTTPUpgradeRequired(headers={"Upgrade": "websocket"})
-        await response.prepare(request)
-        transport = request.transport
-        if transport is None:  # gone already
-            return response
-        codec = self._codecs[response.ws_protocol == PROTOBUF]
-        socket = Socket(response, transport, codec, Framing.agreed(response), self)
-        session = socket.session = Session(socket, codec, self._commands, request.remote or "", ticket)
-        self._sockets.add(socket)
-        self.metrics.sockets_opened.inc()
-        if self._stopping:
-            socket.cut(wire.SHUTDOWN)
-        try:
-            await self._read(response, socket, session)
-        except Exception:
-            log.exception("unforeseen")
-            socket.cut(wire.SERVER_ERROR)
-        finally:
-            self._sockets.discard(socket)
-            await session.close()
-            await socket.finish()
-        return response
-
-    def drain(self, seconds: float) -> None:
-        """Send every client away at a random moment within `seconds`, so that they do not all come back at once."""
-        self._stopping = True
-        loop = asyncio.get_running_loop()
-        for socket in self._sockets:
-            loop.call_later(random.uniform(0, seconds), socket.cut, wire.SHUTDOWN)  # noqa: S311 -- no secret
-
-    async def shut_down(self, *_: object) -> None:
-        """Send every client away at once; the SDKs come back, to another process or to the next one."""
-        self._stopping = True
-        sockets = tuple(self._sockets)
-        for socket in sockets:
-            socket.cut(wire.SHUTDOWN)
-        await asyncio.gather(*(socket.finish() for socket in sockets))
-
-    async def _read(self, response: web.WebSocketResponse, socket: Socket, session: Session) -> None:
-        async for message in response:
-            if message.type is WSMsgType.TEXT or message.type is WSMsgType.BINARY:
-                await session.receive(message.data)
-            else:
-                socket.cut(wire.BAD_REQUEST)
-                return
-
-    def _places(self) -> Iterator[Place]:
-        for socket in self._sockets:
-            if socket.session is not None:
-                yield from socket.session.places()
-
-    def _check_origin(self, request: web.Request) -> None:
-        """Browsers always say where a page comes from; apps say nothing. A page of somebody else's is refused."""
-        origin = request.headers.get("Origin")
-        own = f"{request.scheme}://{request.host}"
-        if origin is not None and origin != own and origin not in self._origins:
-            log.warning("websocket from a foreign origin refused", origin=origin[:200])
-            raise Denied("Pages of this origin may not open a websocket here")

@@ -42,7 +42,7 @@ def access(metrics: Metrics) -> Middleware:
     """
 
     @web.middleware
-    async def note(request: web.Request, handler: Handler) -> web.StreamResponse:
+    async def watch(request: web.Request, handler: Handler) -> web.StreamResponse:
         request_id = request.setdefault(REQUEST_ID, uuid4().hex)
         started = time.perf_counter()
         status = 499  # the client left before it was answered
@@ -52,24 +52,26 @@ def access(metrics: Metrics) -> Middleware:
             status = response.status
             return response
         finally:
-            seconds = time.perf_counter() - started
-            route = _route(request)
-            if status != 101:  # a socket; it is open for hours
-                metrics.requests.labels(_method(request), route, status).observe(seconds)
-            if REFUSED in request:
-                metrics.refused.labels(request[REFUSED]).inc()
-            tell = log.debug if status == 200 and route.removeprefix(PREFIX) in PROBES else log.info
-            tell(
-                "request",
-                method=request.method,
-                path=request.rel_url.raw_path[:200],
-                status=status,
-                milliseconds=round(seconds * 1000, 1),
-                address=request.remote,
-                **({"user": request[USER]} if USER in request else {}),
-            )
+            if status != 101:  # a socket: it is open for hours, and its end is noted by who serves it
+                tell(request, status, time.perf_counter() - started)
 
-    return note
+    def tell(request: web.Request, status: int, seconds: float) -> None:
+        route = _route(request)
+        metrics.requests.labels(_method(request), route, status).observe(seconds)
+        if REFUSED in request:
+            metrics.refused.labels(request[REFUSED]).inc()
+        note = log.debug if status == 200 and route.removeprefix(PREFIX) in PROBES else log.info
+        note(
+            "request",
+            method=request.method,
+            path=request.rel_url.raw_path[:200],
+            status=status,
+            milliseconds=round(seconds * 1000, 1),
+            address=request.remote,
+            **({"user": request[USER]} if USER in request else {}),
+        )
+
+    return watch
 
 
 @web.middleware

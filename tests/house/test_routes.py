@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from k2k.app import OPERATIONS
-from k2k.live.socket import PATH
+from k2k.live.door import PATH
 from k2k.ops.permissions import Permission
 from k2k.web import assets
 from k2k.web.routes import PREFIX

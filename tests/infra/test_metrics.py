@@ -183,7 +183,8 @@ async def test_the_way_from_commit_to_socket_is_measured_within_a_process_and_be
         await first.look()
         assert (first.grew(f"{SENT}_count", by="process"), first.grew(f"{SENT}_count", by="redis")) == (20, 0)
         assert 0 < first.grew(f"{SENT}_sum", by="process") / 20 < 0.5
-        assert 0 < second.grew(f"{SENT}_sum", by="redis") / 20 < 1
+        # Their clocks agree within milliseconds only: what seems to arrive before it was sent took no time.
+        assert 0 <= second.grew(f"{SENT}_sum", by="redis") / 20 < 1
         for watch in (first, second):
             assert watch.now.value("k2k_socket_wait_seconds_count") > 0
             assert watch.now.value("k2k_redis_up") == 1

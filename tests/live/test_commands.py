@@ -18,7 +18,7 @@ from structlog.testing import capture_logs
 from k2k.core.errors import Unavailable
 from k2k.core.ids import UserId, user_channel
 from k2k.core.settings import Settings
-from k2k.live.socket import PATH
+from k2k.live.door import PATH
 from k2k.ops.call import Call
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Operation, Routes
@@ -196,13 +196,13 @@ async def test_a_socket_that_closes_amid_many_rpcs_leaves_nothing_behind(
     async with bare(node, person) as socket:
         await say(socket, *({"id": id_, "rpc": {"method": "test.slow"}} for id_ in range(1, 9)))
         await eventually(lambda: runs(slow, 8))
-        sockets = len(node.process.sockets._sockets)
+        sockets = len(node.process.sockets._open)
     await eventually(lambda: has_members(node, person, 0))
     slow.may_end.set()
     await eventually(lambda: runs(slow, 0))
     assert slow.ended == 8
     assert node.process.hub.members(channel) == []
-    assert len(node.process.sockets._sockets) < sockets
+    assert len(node.process.sockets._open) < sockets
 
 
 async def has_members(node: Node, person: Person, count: int) -> bool:

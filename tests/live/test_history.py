@@ -173,7 +173,8 @@ def read_on(live: Live) -> None:
 
 async def wait_for_backlog(node: Node) -> None:
     """Until the client's connection takes no more, or everything is through."""
-    (socket,) = node.process.sockets._sockets
+    (connection,) = node.process.sockets._open
+    socket = connection.socket
     before = -1
     while (now := socket._transport.get_write_buffer_size()) != before:
         before = now
@@ -193,13 +194,14 @@ async def test_a_client_that_never_reads_is_sent_no_more_than_may_wait_for_it(
     async with Live.open(node.api.base) as live:
         await live.connect(person.token, since=(left.epoch, left.offset), channel=f"user:{person.id}")
         pause(live)
-        (socket,) = node.process.sockets._sockets
+        (connection,) = node.process.sockets._open
+        socket = connection.socket
         highest = 0
 
         async def is_gone() -> bool:
             nonlocal highest
             highest = max(highest, socket._size + socket._transport.get_write_buffer_size())
-            return not node.process.sockets._sockets
+            return not node.process.sockets.open_sockets
 
         await eventually(is_gone, seconds=10)
         assert cuts(node, 3012) == 1

@@ -7,8 +7,8 @@ import pytest
 
 from k2k.core.errors import Limited, Unavailable
 from k2k.core.settings import Settings
+from k2k.live.door import PATH
 from k2k.live.lobby import Lobby
-from k2k.live.socket import PATH
 from tests.support import Live, Node, People, eventually
 
 

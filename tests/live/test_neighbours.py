@@ -67,7 +67,8 @@ async def test_a_socket_that_cannot_be_written_to_holds_up_nobody(node: Node, ti
         for live in (one, broken, other):
             await live.subscribe(tile)
         name = broken.socket.get_extra_info("sockname")
-        (its,) = [s for s in node.process.sockets._sockets if s._transport.get_extra_info("peername") == name]
+        everybody = [connection.socket for connection in node.process.sockets._open]
+        (its,) = [socket for socket in everybody if socket._transport.get_extra_info("peername") == name]
         its._framing = Broken()
         await show(node, tile, 1)
         assert [await hear(live, tile) for live in (one, other)] == [1, 1]

@@ -16,8 +16,8 @@ from hypothesis import strategies as st
 from k2k.core.ids import Channel
 from k2k.live import wire
 from k2k.live.codec import JsonCodec
+from k2k.live.door import PATH, PROTOBUF
 from k2k.live.protobuf import ProtobufCodec
-from k2k.live.socket import PATH, PROTOBUF
 from k2k.live.wire import BadFrame, ClientInfo, Command, Publication, Subscription
 from tests.support import Node, People, Person
 

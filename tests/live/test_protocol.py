@@ -16,7 +16,7 @@ from centrifuge.contexts import ServerPublicationContext, ServerSubscribedContex
 
 from k2k.core.settings import Settings
 from k2k.features.accounts.tokens import Tokens
-from k2k.live.socket import PATH
+from k2k.live.door import PATH
 from tests.support import Live, LiveError, Node, People, Person
 
 

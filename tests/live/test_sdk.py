@@ -22,8 +22,8 @@ from centrifuge.exceptions import ReplyError
 from k2k.core.ids import SignInId, UserId, user_channel
 from k2k.features.accounts.tokens import Tokens
 from k2k.infra.streams import Event
+from k2k.live.door import PATH
 from k2k.live.session import Session
-from k2k.live.socket import PATH
 from tests.support import Node, People, Person, eventually
 
 

@@ -11,7 +11,7 @@ from aiohttp import web
 from playwright.async_api import Browser, ConsoleMessage, Page, async_playwright, expect
 
 from k2k.core.settings import Settings
-from k2k.live.socket import PATH
+from k2k.live.door import PATH
 from k2k.web import assets
 from tests import programs
 from tests.support import PASSWORD, Node, People

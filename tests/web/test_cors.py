@@ -10,7 +10,7 @@ from multidict import CIMultiDictProxy
 
 from k2k.app import OPERATIONS
 from k2k.core.settings import Settings
-from k2k.live.socket import PATH
+from k2k.live.door import PATH
 from tests.support import PREFIX, Live, Node
 
 OURS = "https://key2key.example"

@@ -13,7 +13,7 @@ from structlog.testing import capture_logs
 
 from k2k.app import OPERATIONS
 from k2k.core.settings import Settings
-from k2k.live.socket import PATH
+from k2k.live.door import PATH
 from k2k.ops.registry import Operation
 from k2k.web import assets, headers
 from tests.raw_http import answers

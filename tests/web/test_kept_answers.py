@@ -14,7 +14,7 @@ import aiohttp
 import pytest
 
 from k2k.app import OPERATIONS
-from k2k.live.socket import PATH
+from k2k.live.door import PATH
 from k2k.ops.registry import Operation
 from k2k.web import middleware
 from k2k.web.health import PROBES

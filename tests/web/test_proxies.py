@@ -15,7 +15,7 @@ from multidict import CIMultiDict
 from structlog.testing import capture_logs
 
 from k2k.core.settings import Settings
-from k2k.live.socket import PATH
+from k2k.live.door import PATH
 from k2k.web.problems import REQUEST_ID
 from k2k.web.proxy import behind
 from tests.support import Live, Node, People

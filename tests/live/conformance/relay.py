@@ -8,7 +8,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from urllib.parse import urlsplit
 
-from k2k.live.socket import PATH
+from k2k.live.door import PATH
 from tests.support import Node
 
 
