@@ -25,6 +25,9 @@ from k2k.web.problems import BadRequest, answer
 log = structlog.get_logger()
 
 UNACKNOWLEDGED_SECONDS = 20
+# What the kernel takes beyond what it has sent: with its own measure, megabytes, a client on a slow network would seem
+# to have been told what it will hear of in a minute.
+UNSENT_BYTES = 16 * 1024
 KEEPALIVE_SECONDS = 15.0
 LINGERING_SECONDS = 5.0
 LOOK_SECONDS = 0.05
@@ -149,6 +152,7 @@ def listening_socket(host: str, port: int, *, shared: bool = False) -> socket.so
             bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT, 1)
         if hasattr(socket, "TCP_USER_TIMEOUT"):  # Linux; connections inherit it
             bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_USER_TIMEOUT, UNACKNOWLEDGED_SECONDS * 1000)
+            bound.setsockopt(socket.IPPROTO_TCP, socket.TCP_NOTSENT_LOWAT, UNSENT_BYTES)
         bound.bind(address)
     except BaseException:
         bound.close()
