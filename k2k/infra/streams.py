@@ -107,8 +107,9 @@ class Mark:
 
 
 PAGE_BYTES = 128 * 1024
-"""A page ends with the event that reaches this size: half of what may wait for one socket. A hundred messages of 4,000
-Ethiopic letters are 1.2 MB, and a phone on a slow network would have none of them before all are there."""
+"""A page, of what was missed or of the past, ends with the event that reaches this size: half of what may wait for one
+socket. A hundred messages of 4,000 Ethiopic letters are 1.2 MB, and a phone on a slow network would have none of them
+before all are there."""
 
 NEWEST = 2**62
 """An offset beyond every stream: reading since it answers where the stream stands and nothing else."""
@@ -184,7 +185,8 @@ class Streams:
     async def history(self, channel: Channel, since: int | None, *, limit: int, reverse: bool) -> Past:
         """At most `limit` (-1: as many as may be) events after offset `since`, oldest first; in reverse before it.
 
-        None is the beginning, in reverse the end. Raises Unavailable while the database is away.
+        None is the beginning, in reverse the end. No more than a page: the rest is asked for since the last of it.
+        Raises Unavailable while the database is away.
         """
         most = self.most if limit < 0 else min(limit, self.most)
         if reverse:
@@ -196,7 +198,7 @@ class Streams:
             for row in rows
             if row.offset is not None and row.type is not None and row.body is not None
         ]
-        return Past(Position(rows[0].epoch, rows[0].top), tuple(await self._joined(found)))
+        return Past(Position(rows[0].epoch, rows[0].top), _page(await self._joined(found)))
 
     async def first_mark(self) -> Mark:
         """Where a tail begins."""
