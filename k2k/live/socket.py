@@ -318,9 +318,10 @@ class SocketDoor:
                 return
 
     def _places(self) -> Iterator[Place]:
-        for socket in self._sockets:
+        """Taken in pages: sockets and what they follow come and go between them."""
+        for socket in tuple(self._sockets):
             if socket.session is not None:
-                yield from socket.session.places()
+                yield from tuple(socket.session.places())
 
     def _check_origin(self, request: web.Request) -> None:
         """Browsers always say where a page comes from; apps say nothing. A page of somebody else's is refused."""
