@@ -358,6 +358,7 @@ class LiveError(Exception):
         super().__init__(error["message"])
         self.code: int = error["code"]
         self.message: str = error["message"]
+        self.temporary: bool = error.get("temporary", False)
 
     @property
     def problem(self) -> Any:

@@ -122,6 +122,8 @@ def key2key(
         "K2K_LOG__LEVEL": "warning",
         "K2K_LIMITS__USER_PER_MINUTE": "100000000",
         "K2K_LIMITS__ADDRESS_PER_MINUTE": "100000000",
+        "K2K_LIMITS__COMMANDS_PER_USER_MINUTE": "100000000",
+        "K2K_LIMITS__COMMANDS_PER_ADDRESS_MINUTE": "100000000",
         "DATABASE_URL": backing.database_url,
         "REDIS_URL": backing.redis_url,
         **(settings or {}),

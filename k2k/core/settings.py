@@ -100,6 +100,8 @@ class LimitsSettings(Section):
     enabled: bool
     user_per_minute: Count
     address_per_minute: Count
+    commands_per_user_minute: Count
+    commands_per_address_minute: Count
 
 
 class MetricsSettings(Section):

@@ -17,7 +17,7 @@ from k2k.features.chat import service as chat
 from k2k.features.chat.models import Conversation
 from k2k.features.leads import service as leads
 from k2k.features.leads.models import Lead
-from k2k.infra.streams import NEWEST, Streams
+from k2k.infra.streams import Streams
 from k2k.ops.call import Call
 from k2k.ops.channels import StreamPosition
 from k2k.ops.permissions import Permission
@@ -54,7 +54,6 @@ class Desk(Answer):
 async def my_state(call: Call, query: StateQuery) -> Json[MyState]:
     """My conversations and leads, and where in my channel's events they stand."""
     streams, channel = call.use(Streams), user_channel(call.user.id)
-    await streams.read(channel, NEWEST)  # a person who was never told anything has no stream yet
     async with call.snapshot() as reader:
         position = await streams.position(reader, channel)
         conversations = await chat.list_conversations(reader, call.user.id, query.limit)
@@ -70,7 +69,6 @@ async def agency_desk(call: Call, path: DeskPath, query: StateQuery) -> Json[Des
     if not await agents.manages(call.db, call.user.id, path.agency_id):
         await agents.get_agency(call.db, path.agency_id)
         raise Denied
-    await streams.read(channel, NEWEST)
     async with call.snapshot() as reader:
         position = await streams.position(reader, channel)
         desk = await leads.list_agency_leads(reader, path.agency_id, call.user.id, query.limit)

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -143,14 +144,14 @@ class Ephemeral:
     async def stay(self, places: Iterable[Place], seconds: float) -> None:
         """Be there for as long again, or come where nobody asks for others. Raises Unavailable."""
         until = self._now + seconds
-        commands: list[Command] = []
-        rooms: set[str] = set()
+        rooms: defaultdict[str, list[Any]] = defaultdict(list)
         for place in places:
-            rooms.add(room := self._room(place.room))
-            commands.append(("ZADD", room, until, str(place.occupant)))
-            commands += self._will_depart(place, until)
+            rooms[self._room(place.room)] += (until, str(place.occupant))
+            if place.told:
+                rooms[self._departing] += (until, _departure(place))
+        commands: list[Command] = [("ZADD", room, *members) for room, members in rooms.items()]
         # A room may have been lost with its server, or be a day old: this is its first entry then.
-        commands += [("EXPIRE", room, ROOM_SECONDS) for room in rooms]
+        commands += [("EXPIRE", room, ROOM_SECONDS) for room in rooms if room != self._departing]
         await self._run_all(commands)
 
     async def leave(self, place: Place, seconds: float) -> None:
@@ -211,7 +212,7 @@ class Ephemeral:
         return "SET", self._seen(person), self._now, "EX", KEPT_DAYS * 86400
 
     def _will_depart(self, place: Place, until: float) -> list[Command]:
-        return [("ZADD", self._departing, until, f"{place.room}\n{place.occupant}")] if place.told else []
+        return [("ZADD", self._departing, until, _departure(place))] if place.told else []
 
     async def _run_all(self, commands: Sequence[Command]) -> list[Any]:
         return await asyncio.gather(*(self._run(*command) for command in commands))
@@ -232,3 +233,8 @@ class Ephemeral:
             self._left_alone_until = time.monotonic() + PAUSE_SECONDS
             log.warning("redis away: presence is unknown", error=repr(error))
             raise Unavailable from error
+
+
+def _departure(place: Place) -> str:
+    """The entry among those that will depart."""
+    return f"{place.room}\n{place.occupant}"

@@ -1,7 +1,9 @@
 """Events and the numbered streams they stand in. Every event is written with the rows it tells of.
 
-A stream is read by position, never by time. Text that people wrote is not kept in events: a feature names a
-*joiner* for such an event type, which adds today's text whenever the event is sent again.
+A stream is read by position, never by time. Its first event opens it; until then its channel stands at offset 0, in the
+epoch that this event will have, so that to follow what may never happen writes nothing. Text that people wrote is not
+kept in events: a feature names a *joiner* for such an event type, which adds today's text whenever the event is sent
+again.
 """
 
 from __future__ import annotations
@@ -105,8 +107,9 @@ class Mark:
 
 
 PAGE_BYTES = 128 * 1024
-"""A page ends with the event that reaches this size: half of what may wait for one socket. A hundred messages of 4,000
-Ethiopic letters are 1.2 MB, and a phone on a slow network would have none of them before all are there."""
+"""A page, of what was missed or of the past, ends with the event that reaches this size: half of what may wait for one
+socket. A hundred messages of 4,000 Ethiopic letters are 1.2 MB, and a phone on a slow network would have none of them
+before all are there."""
 
 NEWEST = 2**62
 """An offset beyond every stream: reading since it answers where the stream stands and nothing else."""
@@ -144,7 +147,6 @@ class _Head:
 _queries = Queries("streams")
 READ = _queries.rows("read_streams", _Read)
 BACKWARDS = _queries.rows("read_backwards", _Read)
-OPEN = _queries.command("open_streams")
 TAIL = _queries.rows("tail", _Newest)
 FIRST_MARK = _queries.rows("first_mark", Mark)
 HEADS = _queries.rows("heads", _Head)
@@ -169,35 +171,34 @@ class Streams:
         )
 
     async def read(self, channel: Channel, since: int) -> Replay:
-        """What came after offset `since`. Many readers share one statement; a new stream is opened.
+        """What came after offset `since`. Many readers share one statement.
 
         Raises Unavailable while the database is away.
         """
         return await self._reads.add((channel, since))
 
     async def position(self, reader: Reader, channel: Channel) -> Position:
-        """Where the stream stands in the moment that `reader` sees. The stream must be open."""
+        """Where the stream stands in the moment that `reader` sees."""
         (row,) = await reader.rows(HEADS, [channel])
         return Position(row.epoch, row.offset)
 
     async def history(self, channel: Channel, since: int | None, *, limit: int, reverse: bool) -> Past:
         """At most `limit` (-1: as many as may be) events after offset `since`, oldest first; in reverse before it.
 
-        None is the beginning, in reverse the end. Raises Unavailable while the database is away.
+        None is the beginning, in reverse the end. No more than a page: the rest is asked for since the last of it.
+        Raises Unavailable while the database is away.
         """
         most = self.most if limit < 0 else min(limit, self.most)
         if reverse:
             rows = await self.db.rows(BACKWARDS, channel, NEWEST if since is None else since, most)
         else:
             rows = await self.db.rows(READ, [channel], [since or 0], most, NEWEST)
-        if not rows:
-            return Past((await self.read(channel, NEWEST)).top, ())
         found = [
             Numbered(channel, row.epoch, row.offset, row.type, row.body)
             for row in rows
             if row.offset is not None and row.type is not None and row.body is not None
         ]
-        return Past(Position(rows[0].epoch, rows[0].top), tuple(await self._joined(found)))
+        return Past(Position(rows[0].epoch, rows[0].top), _page(await self._joined(found)))
 
     async def first_mark(self) -> Mark:
         """Where a tail begins."""
@@ -216,7 +217,7 @@ class Streams:
         ]
 
     async def heads(self, channels: Sequence[Channel]) -> list[tuple[Channel, Position]]:
-        """Where each stream stands; one that the database does not have, in an epoch that no stream has."""
+        """Where each stream stands."""
         rows = [
             row
             for start in range(0, len(channels), AT_ONCE)
@@ -229,11 +230,8 @@ class Streams:
         await self.db.run(RENUMBER, generation)
 
     async def _read_many(self, asked: list[tuple[Channel, int]]) -> list[Replay | Exception]:
-        rows = await self._rows_of(asked)
-        unopened = set(range(1, len(asked) + 1)) - {row.place for row in rows}
-        if unopened:
-            await self.db.run(OPEN, sorted({asked[place - 1][0] for place in unopened}))
-            rows = await self._rows_of(asked)
+        channels, offsets = [channel for channel, _ in asked], [since for _, since in asked]
+        rows = await self.db.rows(READ, channels, offsets, self.most, self.reach)
         missed = await self._joined(
             [
                 Numbered(asked[row.place - 1][0], row.epoch, row.offset, row.type, row.body)
@@ -247,10 +245,6 @@ class Streams:
         for place, event in zip(with_event, missed, strict=True):
             by_place.setdefault(place, []).append(event)
         return [self._replay(heads[place], since, by_place.get(place, [])) for place, (_, since) in enumerate(asked, 1)]
-
-    async def _rows_of(self, asked: list[tuple[Channel, int]]) -> list[_Read]:
-        channels, offsets = [channel for channel, _ in asked], [since for _, since in asked]
-        return await self.db.rows(READ, channels, offsets, self.most, self.reach)
 
     def _replay(self, top: Position, since: int, found: list[Numbered]) -> Replay:
         """Complete only if every offset of the page is there: holes mean that some are no longer kept."""

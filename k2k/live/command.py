@@ -36,6 +36,16 @@ from k2k.ops.validation import unknown, validate
 log = structlog.get_logger()
 
 VERSION = "k2k/1"
+# A connect is the lobby's to count, and to leave costs nothing.
+COUNTED = (
+    wire.Subscribe,
+    wire.SubRefresh,
+    wire.Refresh,
+    wire.Publish,
+    wire.Presence,
+    wire.PresenceStats,
+    wire.History,
+)
 Device = Literal["phone", "tablet", "desktop", "web", "other"]
 # What the SDKs call themselves where the app says nothing.
 _DEVICES: Mapping[str, Device] = {"js": "web", "swift": "phone", "java": "phone", "dart": "phone"}
@@ -92,6 +102,14 @@ class Commands:
     async def recheck(self, principal: Principal) -> None:
         """Ask again now that the session listens: a revocation before it did would never be heard. Raises as above."""
         await self.authenticator.check(principal, self.services.db.clock.now(), fresh=True)
+
+    async def admit(self, body: wire.Body, principal: Principal | None, address: str) -> None:
+        """Count what makes us ask the database or Redis, over all sockets of one person or address.
+
+        Rpcs are counted when they are called. Raises Limited.
+        """
+        if isinstance(body, COUNTED):
+            await self.guard.admit_command(principal, address)
 
     async def check_access(self, address: Address, principal: Principal | None) -> None:
         """Raises Refused unless the person may follow the channel now; Unavailable if that cannot be told."""

@@ -159,8 +159,9 @@ class SocketDoor:
         await asyncio.gather(*self._ending)
 
     def _places(self) -> Iterator[Place]:
-        for connection in self._open:
-            yield from connection.session.places()
+        """Taken in pages: sockets and what they follow come and go between them."""
+        for connection in tuple(self._open):
+            yield from tuple(connection.session.places())
 
     def _check_origin(self, request: web.Request) -> None:
         """Browsers always say where a page comes from; apps say nothing. A page of somebody else's is refused."""

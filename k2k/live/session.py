@@ -189,6 +189,7 @@ class Session:
         if isinstance(command.body, wire.Connect):
             return await self._connect(command, command.body)
         try:
+            await self._commands.admit(command.body, self.principal, self.address)
             await self._run(command, command.body)
         except (Refused, DomainError) as error:
             self._refuse(command, _refusal(error))

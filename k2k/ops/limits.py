@@ -18,14 +18,17 @@ MINUTE = 60.0
 
 @dataclass(frozen=True, slots=True)
 class Allowance:
-    """What is left of a limit after a call. `policy` names the limit: user, address, or the operation."""
+    """What is left of a limit after it was counted.
+
+    `policy` names the limit: user, address, user_commands, address_commands, or the operation.
+    """
 
     policy: str
     standing: Standing
 
 
 class Guard:
-    """Admits calls, the same at both doors.
+    """Admits calls, the same at both doors, and what sockets ask besides.
 
     A signed-in person is limited as a person, wherever they are: whole cities share an address. Everybody else is
     limited by address, and so is whoever brings a token that does not hold. Operations may have a rate of their own.
@@ -37,6 +40,8 @@ class Guard:
         self._enabled = settings.enabled
         self._user = Rate(settings.user_per_minute, MINUTE)
         self._address = Rate(settings.address_per_minute, MINUTE)
+        self._user_commands = Rate(settings.commands_per_user_minute, MINUTE)
+        self._address_commands = Rate(settings.commands_per_address_minute, MINUTE)
 
     async def count(self, operation: Operation, principal: Principal | None, address: str) -> Sequence[Allowance]:
         """Count the call, refused or not, and say where every limit on it stands."""
@@ -52,6 +57,17 @@ class Guard:
             standing = await self._limits.take(f"{operation.name}:{who}", operation.rate)
             allowances.append(Allowance(operation.name, standing))
         return allowances
+
+    async def admit_command(self, principal: Principal | None, address: str) -> None:
+        """Count a command of a socket that is no call, over all sockets of who sent it. Raises Limited."""
+        if not self._enabled:
+            return
+        policy, rate, who = (
+            ("user_commands", self._user_commands, f"user_commands:{principal.id}")
+            if principal is not None
+            else ("address_commands", self._address_commands, f"address_commands:{network_of(address)}")
+        )
+        self.enforce([Allowance(policy, await self._limits.take(who, rate))])
 
     def enforce(self, allowances: Sequence[Allowance]) -> None:
         """Raise Limited, with `retry_after`, if the call was one too many for any of them."""

@@ -3,11 +3,13 @@
 -- name: read_streams
 -- What each of many readers missed since its position, at most $3 events, in one statement. Nothing is read of a stream
 -- at its head, nor for a reader who is more than $4 behind. Partitions of the other class and of the future are passed over.
+-- A channel without a stream, here as in the others, stands at 0 in the epoch that its first event will have.
 -- The selects around parameters hide them from the planner, or it would plan all partitions anew each time (adr/0010).
-select asked.place::int as place, stream_epoch(stream.id) as epoch, stream.top,
+select asked.place::int as place, stream_epoch(asked.channel, stream.id, stream.named_by_id) as epoch,
+       coalesce(stream.top, 0) as top,
        missed."offset", missed.type, missed.body
 from unnest((select $1::text[]), (select $2::bigint[])) with ordinality as asked (channel, since, place)
-join streams as stream on stream.channel = asked.channel
+left join streams as stream on stream.channel = asked.channel
 left join lateral (
     select "offset", type, event_body(events.id, events.type, events.at, events.data) as body
     from events
@@ -20,8 +22,10 @@ order by asked.place, missed."offset";
 
 -- name: read_backwards
 -- The newest of one stream before an offset, newest first, at most $3.
-select 1 as place, stream_epoch(stream.id) as epoch, stream.top, past."offset", past.type, past.body
-from streams as stream
+select 1 as place, stream_epoch(asked.channel, stream.id, stream.named_by_id) as epoch,
+       coalesce(stream.top, 0) as top, past."offset", past.type, past.body
+from (select $1::text as channel) as asked
+left join streams as stream on stream.channel = asked.channel
 left join lateral (
     select "offset", type, event_body(events.id, events.type, events.at, events.data) as body
     from events
@@ -29,23 +33,14 @@ left join lateral (
     order by events."offset" desc
     limit $3
 ) as past on true
-where stream.channel = $1
 order by past."offset" desc;
-
--- name: open_streams
--- A stream has an epoch and an offset before its first event, so that its first reader gets a position.
-insert into streams (channel)
-select missing from unnest($1::text[]) as missing
-where not exists (select from streams where channel = missing)
-order by missing
-on conflict do nothing;
 
 -- name: tail
 -- The newest offset of every stream that gained events which the snapshot $1 could not see, and a new snapshot.
 -- By visibility, not by time or id: both miss a transaction that commits late. Rows of transactions that are yet to
 -- come were brought by a restore; they would be found each time. The parameters are hidden as in read_streams.
 select pg_current_snapshot()::text as snapshot, generation,
-       stream.channel, stream_epoch(stream.id) as epoch, newest."offset"
+       stream.channel, stream_epoch(stream.channel, stream.id, stream.named_by_id) as epoch, newest."offset"
 from deployment
 left join (
     select stream_id, max("offset") as "offset" from events
@@ -62,8 +57,9 @@ left join streams as stream on stream.id = newest.stream_id;
 select pg_current_snapshot()::text as snapshot, generation from deployment;
 
 -- name: heads
--- Where streams stand, however they came there. One that there is not has an epoch that no stream has.
-select asked.channel, stream_epoch(coalesce(stream.id, 0)) as epoch, coalesce(stream.top, 0) as "offset"
+-- Where streams stand, however they came there.
+select asked.channel, stream_epoch(asked.channel, stream.id, stream.named_by_id) as epoch,
+       coalesce(stream.top, 0) as "offset"
 from unnest($1::text[]) as asked (channel)
 left join streams as stream on stream.channel = asked.channel;
 

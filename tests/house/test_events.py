@@ -12,8 +12,11 @@ from pydantic import TypeAdapter
 
 import k2k
 from k2k.app import LIVE
+from k2k.core.ids import AgencyId, UserId
+from k2k.features.agents import service as agents
+from k2k.features.agents.models import AgencyRole
 from k2k.infra.streams import Event, declared_events
-from tests.support import Api, People
+from tests.support import Api, Node, People
 
 
 def all_events() -> dict[str, type[Event]]:
@@ -28,8 +31,9 @@ EVENTS = all_events()
 
 @pytest.fixture
 async def story(api: Api, people: People) -> None:
-    """Something of every type."""
+    """Something of every type, in channels of every kind that it goes to."""
     owner, agency = await people.agency()
+    await manage_and_leave(api, people)
     colleague = await people.agent(agency)
     buyer, listing = await people.buyer(), await people.listing(owner)
     enquiry = await people.enquire(buyer, listing)
@@ -39,6 +43,17 @@ async def story(api: Api, people: People) -> None:
     for change in ({"price": 41000}, {"status": "rented"}):
         await api.put(f"/properties/{listing}", json=change, token=owner.token)
     await api.post("/auth/logout", token=buyer.token)
+
+
+async def manage_and_leave(api: Api, people: People) -> None:
+    """Somebody becomes manager of an agency and leaves it."""
+    _, agency = await people.agency()
+    manager = await people.agent()
+    async with people._node.process.db.transaction() as tx:
+        await agents.join_agency(tx, UserId(manager.id), AgencyId(agency), AgencyRole.manager)
+    members = (await api.get(f"/agencies/{agency}")).json["members"]
+    (profile,) = [member["id"] for member in members if member["user_id"] == str(manager.id)]
+    assert (await api.delete(f"/agencies/{agency}/members/{profile}", token=manager.token)).status == 200
 
 
 @pytest.mark.usefixtures("story")
@@ -52,14 +67,18 @@ async def test_stored_events_are_what_they_are_declared_to_be(database_url: str)
 
 
 @pytest.mark.usefixtures("story")
-async def test_events_go_to_channels_of_the_kinds_they_name(database_url: str) -> None:
+async def test_events_go_to_channels_of_the_kinds_they_name_and_to_all_of_them(database_url: str) -> None:
     connection = await asyncpg.connect(database_url)
     gone = await connection.fetch(
         "select distinct type, split_part(channel, ':', 1) from events join streams on streams.id = stream_id"
     )
     await connection.close()
-    for type_, kind in gone:
-        assert type_.startswith("test.") or kind in EVENTS[type_].to, f"{type_} went to a channel of kind {kind}"
+    went = {(type_, kind) for type_, kind in gone if not type_.startswith("test.")}
+    assert went == {(type_, kind) for type_, event in EVENTS.items() for kind in event.to}
+
+
+def test_text_is_joined_to_the_events_that_say_so_and_to_no_other(node: Node) -> None:
+    assert set(node.process.hub._streams.joiners) == {type_ for type_, event in EVENTS.items() if event.joined}
 
 
 def test_the_documents_know_every_event() -> None:

@@ -3,16 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import shutil
 from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from random import Random
 from typing import Any, ClassVar
 from uuid import UUID, uuid4
 
 import asyncpg
+import psycopg
 import pytest
 from pydantic import SecretStr
-from pydantic_core import from_json
+from pydantic_core import from_json, to_json
 
 from k2k.core.clock import Clock
 from k2k.core.ids import Channel
@@ -20,7 +23,7 @@ from k2k.core.settings import Settings
 from k2k.infra import migrations
 from k2k.infra.db import Db
 from k2k.infra.sql import Statement
-from k2k.infra.streams import NEWEST, PAGE_BYTES, Event, Mark, Numbered, Position, Replay, Streams
+from k2k.infra.streams import NEWEST, PAGE_BYTES, Event, Mark, Numbered, Past, Position, Replay, Streams
 from k2k.infra.transaction import Emitted
 from tests.conftest import TEMPLATE
 
@@ -282,6 +285,28 @@ async def test_many_readers_share_a_statement_and_each_gets_their_own(db: Db, mo
     assert len({replay.top.epoch for replay in replays}) == len(known) + len(new)
 
 
+async def test_to_follow_what_may_never_happen_writes_nothing(
+    db: Db, outside: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """Whichever way it is asked, it stands where its first event will be the first."""
+    quiet, other = channels(2)
+    streams = Streams(db, MOST, REACH)
+    top = (await streams.read(quiet, NEWEST)).top
+    assert top.offset == 0
+    assert await streams.read(quiet, 0) == Replay(top, (), complete=True)
+    for reverse in (False, True):
+        assert await streams.history(quiet, None, limit=-1, reverse=reverse) == Past(top, ())
+    async with db.snapshot() as reader:
+        assert await streams.position(reader, quiet) == top
+    assert await streams.heads([quiet]) == [(quiet, top)]
+    assert (await streams.read(other, NEWEST)).top.epoch != top.epoch
+    assert await outside.fetch("select from streams where channel = any ($1)", [quiet, other]) == []
+    (first,) = (await count(db, 1, [quiet])).numbered
+    assert (first.epoch, first.offset) == (top.epoch, 1)
+    replay = await streams.read(quiet, 0)
+    assert (replay.top, [event.offset for event in replay.events]) == (Position(top.epoch, 1), [1])
+
+
 async def test_a_new_stream_has_one_place_however_many_ask_for_it_first(db: Db, other_db: Db) -> None:
     (channel,) = channels(1)
     homes = [Streams(home, MOST, REACH) for home in (db, other_db) for _ in range(4)]
@@ -517,5 +542,44 @@ async def test_heads_tell_of_streams_that_there_are_and_of_those_that_there_are_
     assert len(heads) == 511
     assert heads[known[0]] == Position(first.epoch, 2)
     assert {heads[channel].offset for channel in known[1:]} == {1}
+    assert heads[gone] == (await streams.read(gone, 0)).top
     assert heads[gone].offset == 0
-    assert heads[gone].epoch != (await streams.read(gone, 0)).top.epoch
+
+
+# Migrating
+
+
+async def test_streams_of_before_keep_their_epoch_and_the_release_before_knows_the_new_ones(
+    servers: tuple[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """While both releases run, processes of either speak of the same positions."""
+    name = f"k2k_named_{uuid4().hex[:8]}"
+    url = await migrations.ensure_database(servers[0], name)
+    shutil.copytree(migrations.MIGRATIONS, tmp_path / "earlier")
+    for path in (tmp_path / "earlier").glob("0012.*"):
+        path.unlink()
+    with monkeypatch.context() as patched:
+        patched.setattr(migrations, "MIGRATIONS", tmp_path / "earlier")
+        migrations.migrate(url)
+    outside = await asyncpg.connect(url)
+
+    async def emit(*to: str) -> dict[str, tuple[str, int]]:
+        announced = to_json([{"type": "test.told", "to": to, "data": {}}]).decode()
+        told = await outside.fetch('select channel, epoch, "offset" from emit($1)', announced)
+        return {channel: (epoch, offset) for channel, epoch, offset in told}
+
+    try:
+        epoch, _ = (await emit("user:1"))["user:1"]
+        await outside.execute("insert into streams (channel) values ('map:12/1/1')")
+        quiet = await outside.fetchval("select stream_epoch(id) from streams where channel = 'map:12/1/1'")
+        migrations.migrate(url)
+        told = await emit("user:1", "user:2", "map:12/1/1")
+        assert told["user:1"] == (epoch, 2)
+        assert told["map:12/1/1"] == (quiet, 1)
+        of_before = await outside.fetch("select channel, stream_epoch(id), top from streams")
+        assert {channel: (epoch, top) for channel, epoch, top in of_before} == told
+        assert (await outside.fetchval("select stream_epoch(0)")).endswith(".0")
+    finally:
+        await outside.close()
+        with psycopg.connect(servers[0], autocommit=True) as connection:
+            connection.execute(f"drop database {name} with (force)")

@@ -10,7 +10,7 @@ import pytest
 
 from k2k.core.ids import UserId, user_channel
 from k2k.core.settings import Settings
-from k2k.infra.streams import Event
+from k2k.infra.streams import PAGE_BYTES, Event
 from tests.support import Live, LiveError, Node, People, Person, eventually
 
 
@@ -68,6 +68,22 @@ async def test_a_page_of_the_past_is_no_longer_than_one_of_recovery(node: Node, 
         assert first == list(range(1, most + 1))
         rest = await past(live, live.personal, limit=5000, since={"epoch": live.epoch, "offset": most})
         assert rest == list(range(most + 1, most + 11))
+
+
+@pytest.mark.parametrize("reverse", [False, True])
+async def test_a_page_of_long_events_ends_where_one_of_recovery_does(
+    node: Node, people: People, *, reverse: bool
+) -> None:
+    """Whoever asks since the last of it has everything in the end."""
+    person, size = await people.buyer(), PAGE_BYTES // 4
+    await note(node, person, *range(1, 11), filling="x" * size)
+    async with node.live(person.token) as live:
+        pages = [await past(live, live.personal, limit=-1, reverse=reverse)]
+        while pages[-1]:
+            since = {"epoch": live.epoch, "offset": pages[-1][-1]}
+            pages.append(await past(live, live.personal, limit=-1, reverse=reverse, since=since))
+    assert [len(page) for page in pages] == [4, 4, 2, 0]
+    assert [offset for page in pages for offset in page] == (list(range(10, 0, -1)) if reverse else list(range(1, 11)))
 
 
 async def test_the_past_tells_where_the_stream_stands(node: Node, people: People) -> None:

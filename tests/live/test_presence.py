@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Collection, Iterator
 from typing import Any
+from uuid import uuid4
 
 import pytest
 from pydantic import SecretStr
 
+from k2k.core.clock import Clock
 from k2k.core.errors import Unavailable
 from k2k.core.settings import Settings
 from k2k.infra import embedded
+from k2k.infra.ephemeral import Ephemeral, Occupant, Place
 from k2k.infra.valkey import client
 from k2k.live import presence
+from k2k.live.presence import Presence
 from tests.support import Live, LiveError, Node, People, Person, eventually
 
 
@@ -175,6 +179,60 @@ async def test_only_who_follows_a_channel_may_ask_who_is_there(home: Node, peopl
 
 
 # Redis comes and goes
+
+
+async def test_who_comes_and_goes_while_a_refresh_is_told_page_by_page(home: Node, people: People) -> None:
+    """Who has gone meanwhile would be there again for a minute."""
+    first, second, late = await people.buyer(), await people.buyer(), await people.buyer()
+    async with home.live(first.token) as one, home.live(second.token) as two:
+        places = iter(home.process.sockets._places())
+        (begun, leaving) = (one, two) if next(places).room == one.personal else (two, one)
+        async with home.live(late.token), home.live(late.token):
+            await leaving.socket.close()
+            await eventually(lambda: has_sockets(home, 3))
+            rest = {place.room for place in places}
+        assert not rest & {begun.personal, leaving.personal}
+
+
+async def has_sockets(node: Node, count: int) -> bool:
+    return node.process.sockets.open_sockets == count
+
+
+async def test_a_refresh_takes_a_page_at_a_time(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """And looks at who is in the next one when its turn has come."""
+    monkeypatch.setattr(presence, "MOST_AT_ONCE", 10)
+    monkeypatch.setattr(presence, "REFRESH_SECONDS", 0.05)
+    ephemeral = Ephemeral(settings.redis, Clock())
+    room, told, gone = f"room:{uuid4()}", list[int](), False
+    here = [Place(room, Occupant("", str(uuid4()), "{}"), told=bool(number % 2)) for number in range(35)]
+    stay = ephemeral.stay
+
+    async def noted(page: Collection[Place], seconds: float) -> None:
+        nonlocal gone
+        told.append(len(page))
+        await stay(page, seconds)
+        gone = True
+
+    def ours() -> Iterator[Place]:
+        yield from here[:-1]
+        if not gone:
+            yield here[-1]
+
+    monkeypatch.setattr(ephemeral, "stay", noted)
+    refreshing = Presence(ephemeral, lambda _channel, _news: None)
+    refreshing.ours = ours
+    refreshing.start()
+    try:
+        await eventually(lambda: refreshed(told))
+        assert told[:4] == [10, 10, 10, 4]
+        assert set(await ephemeral.occupants(room)) == {place.occupant for place in here[:-1]}
+    finally:
+        await refreshing.close()
+        await ephemeral.close()
+
+
+async def refreshed(told: list[int]) -> bool:
+    return len(told) > 4
 
 
 async def test_a_redis_that_came_back_empty_knows_everybody_again(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import re
 from collections.abc import AsyncIterator
 from ipaddress import ip_network
@@ -21,6 +22,7 @@ from k2k.ops.limits import network_of
 from tests.support import PASSWORD, Live, LiveError, Node, People, Person, Response, a_property
 
 USER, ADDRESS = 6, 8
+USER_COMMANDS, ADDRESS_COMMANDS = 10, 12
 ORIGIN = "https://key2key.example"
 
 
@@ -28,7 +30,13 @@ ORIGIN = "https://key2key.example"
 def strict(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Settings:
     """Limits that are soon reached and not paid back while a test runs, under a prefix of the test's own."""
     monkeypatch.setattr(limits, "MINUTE", 3600.0)
-    changes = {"enabled": True, "user_per_minute": USER, "address_per_minute": ADDRESS}
+    changes = {
+        "enabled": True,
+        "user_per_minute": USER,
+        "address_per_minute": ADDRESS,
+        "commands_per_user_minute": USER_COMMANDS,
+        "commands_per_address_minute": ADDRESS_COMMANDS,
+    }
     return settings.model_copy(
         update={
             "limits": settings.limits.model_copy(update=changes),
@@ -228,6 +236,68 @@ async def test_an_operation_with_a_rate_of_its_own_says_both(
         assert parts(refused[0].headers["RateLimit"])["address"]["r"] > 0
         assert (await node.api.get("/properties")).status == 200
         assert (await node.api.post("/auth/refresh", json={"refresh_token": "x"})).status == 401
+    finally:
+        await node.stop()
+
+
+# What sockets ask besides calls
+
+
+async def test_the_commands_of_all_sockets_of_a_person_are_counted_together(strict: Settings, people: People) -> None:
+    """On all processes; calls, leaving and the person's neighbours are not touched by it."""
+    nodes = [await Node.start(strict) for _ in range(2)]
+    person, other = await people.buyer(), await people.buyer()
+    try:
+        async with nodes[0].live(person.token) as one, nodes[1].live(person.token) as two:
+            for _ in range(USER_COMMANDS // 2):
+                await one.command("history", {"channel": one.personal})
+                await two.command("history", {"channel": two.personal})
+            for kind in ("subscribe", "history", "presence", "presence_stats", "publish", "sub_refresh"):
+                for live in (one, two):
+                    with pytest.raises(LiveError) as refused:
+                        await live.command(kind, {"channel": live.personal})
+                    assert refused.value.code == 111
+                    assert refused.value.temporary
+            await one.command("unsubscribe", {"channel": one.personal})
+            await one.rpc("me.get")
+            async with nodes[0].live(other.token) as neighbour:
+                await neighbour.command("history", {"channel": neighbour.personal})
+        assert [node.process.metrics.limited.labels("user_commands")._value.get() for node in nodes] == [6, 6]
+    finally:
+        for node in nodes:
+            await node.stop()
+
+
+async def test_strangers_at_one_address_share_one_count_of_commands(strict_node: Node, people: People) -> None:
+    person = await people.buyer()
+    async with contextlib.AsyncExitStack() as stack:
+        strangers = [await stack.enter_async_context(Live.open(strict_node.api.base)) for _ in range(3)]
+        for stranger in strangers:
+            await stranger.connect("")
+        for number in range(ADDRESS_COMMANDS):
+            await strangers[number % 3].subscribe(f"map:12/1/{number}")
+        for stranger in strangers:
+            with pytest.raises(LiveError) as refused:
+                await stranger.subscribe("map:12/2/1")
+            assert refused.value.code == 111
+        async with strict_node.live(person.token) as live:
+            await live.subscribe("map:12/2/1")
+
+
+async def test_an_app_that_comes_back_on_every_device_is_not_refused(settings: Settings, people: People) -> None:
+    """Four devices subscribe to thirty channels each, at once, and somebody types all the while."""
+    counted = settings.limits.model_copy(update={"enabled": True})
+    node, person = await Node.start(settings.model_copy(update={"limits": counted})), await people.buyer()
+
+    async def come_back() -> None:
+        async with node.live(person.token) as live:
+            for number in range(15):
+                await live.subscribe(f"map:12/3/{number}")
+                await live.command("history", {"channel": live.personal})
+
+    try:
+        await asyncio.gather(*(come_back() for _ in range(4)))
+        assert node.process.metrics.limited.labels("user_commands")._value.get() == 0
     finally:
         await node.stop()
 

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import asyncio
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from k2k.core.errors import Limited
 from k2k.core.ids import Channel, UserId, user_channel
 from k2k.infra.streams import Position
 from k2k.live.hub import Hub, Joined
 from k2k.live.wire import Publication, Push
 
-# A phone has one, an account a few; more is a loop gone wild. Each process counts for itself.
+# A phone has one, an account a few. More are a loop gone wild, or were left behind by phones whose network changed and
+# nobody reads their answer: the one that waits longest makes room. Each process counts for itself.
 MOST_OF_A_PERSON = 10
 
 
@@ -45,25 +44,27 @@ class Polls:
     def __init__(self, hub: Hub, leaving: asyncio.Event) -> None:
         self._hub = hub
         self._leaving = leaving
-        self._open: Counter[UserId] = Counter()
+        self._waiting_of: dict[UserId, list[_Poll]] = {}
+        """The polls of each person that wait, the oldest first."""
 
     async def catch_up(self, user: UserId, since: Position | None, seconds: float) -> Joined:
         """What the person has missed after `since`, as a socket would be told; waits so long for the first event.
 
-        Without `since`: where the stream stands, at once. Raises Unavailable, or Limited for one too many.
+        Without `since`: where the stream stands, at once. One too many of a person ends the one that waits longest,
+        which is answered with what there is. Raises Unavailable.
         """
         channel, poll = user_channel(user), _Poll()
-        with self._counted(user):
-            try:
-                await self._hub.enter(poll, channel)
-                joined = await self._hub.catch_up(poll, channel, since)
-                if since is None or joined.publications or not joined.recovered:
-                    return joined
-                self._hub.admit(poll, channel, joined.reached)
+        try:
+            await self._hub.enter(poll, channel)
+            joined = await self._hub.catch_up(poll, channel, since)
+            if since is None or joined.publications or not joined.recovered or not seconds:
+                return joined
+            self._hub.admit(poll, channel, joined.reached)
+            with self._waiting(user, poll):
                 await self._something(poll, seconds)
-                return _heard(poll, joined)
-            finally:
-                self._hub.leave(poll, channel)
+            return _heard(poll, joined)
+        finally:
+            self._hub.leave(poll, channel)
 
     async def _something(self, poll: _Poll, seconds: float) -> None:
         """Wait for whatever ends the waiting."""
@@ -75,18 +76,19 @@ class Polls:
                 one.cancel()
 
     @contextmanager
-    def _counted(self, user: UserId) -> Iterator[None]:
-        if self._open[user] >= MOST_OF_A_PERSON:
-            refusal = Limited("Too many requests wait for news already: one is enough")
-            refusal.retry_after = 1
-            raise refusal
-        self._open[user] += 1
+    def _waiting(self, user: UserId, poll: _Poll) -> Iterator[None]:
+        """Count the poll among those that wait, in the place of the oldest where there are too many."""
+        polls = self._waiting_of.setdefault(user, [])
+        polls.append(poll)
+        if len(polls) > MOST_OF_A_PERSON:
+            polls.pop(0).something.set()
         try:
             yield
         finally:
-            self._open[user] -= 1
-            if not self._open[user]:
-                del self._open[user]
+            if poll in polls:
+                polls.remove(poll)
+            if not polls and self._waiting_of.get(user) is polls:
+                del self._waiting_of[user]
 
 
 def _heard(poll: _Poll, joined: Joined) -> Joined:

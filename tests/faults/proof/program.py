@@ -84,8 +84,8 @@ def early() -> None:
 def cursor() -> None:
     """Follow the events by number, which a transaction that took its number early and commits late slips under."""
     text = """
-        select stream.channel, stream_epoch(stream.id) as epoch, max(events."offset") as "offset",
-               max(events.xid::text::bigint) as xid
+        select stream.channel, stream_epoch(stream.channel, stream.id, stream.named_by_id) as epoch,
+               max(events."offset") as "offset", max(events.xid::text::bigint) as xid
         from events join streams as stream on stream.id = events.stream_id
         where events.xid > $1::text::xid8 group by stream.id"""
     start = "select coalesce(max(xid::text::bigint), 0)::text as xid from events"

@@ -15,7 +15,7 @@ from k2k.core.ids import Channel, SignInId, UserId, user_channel
 from k2k.features.sync import service
 from k2k.features.sync.models import Acknowledged, Acknowledgement
 from k2k.infra.db import Db
-from k2k.infra.streams import Event, Position
+from k2k.infra.streams import Event, Position, Streams
 from tests.support import PASSWORD, Node, People, Person
 
 
@@ -122,6 +122,15 @@ async def test_a_position_that_there_is_not_is_refused_and_changes_nothing(
     with pytest.raises(PositionUnknown):
         await db.together(service.acknowledge_many, bad)
     assert await delivered(db, person) == {SignInId(person.sign_in_id): 1}
+
+
+async def test_who_was_told_nothing_yet_acknowledges_nothing(db: Db, person: Person) -> None:
+    """A position at the very beginning is a good one, and is not kept."""
+    nothing = Position((await Streams(db, 10, 10).read(channel_of(person), 0)).top.epoch, 0)
+    assert await db.together(service.acknowledge_many, word(person, nothing, 0)) == Acknowledged(nothing)
+    assert set((await delivered(db, person)).values()) == {0}
+    with pytest.raises(PositionUnknown):
+        await db.together(service.acknowledge_many, word(person, nothing, 1))
 
 
 async def test_what_was_acknowledged_in_a_numbering_that_has_ended_counts_for_nothing(

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from functools import partial
 from typing import Any, ClassVar
 
 import pytest
@@ -11,7 +12,7 @@ from k2k.core.ids import UserId, user_channel
 from k2k.core.settings import Settings
 from k2k.features.sync.polls import MOST_OF_A_PERSON
 from k2k.infra.streams import Event
-from tests.support import Api, Node, People, Person, Response, eventually
+from tests.support import Api, Node, People, Person, eventually
 
 
 class Noted(Event):
@@ -61,8 +62,12 @@ async def test_it_waits_for_the_next_event_and_tells_it_at_once(node: Node, seco
 
 
 async def is_waiting(node: Node, person: Person) -> bool:
+    return await waits(node, person, 1)
+
+
+async def waits(node: Node, person: Person, count: int) -> bool:
     line = node.process.hub._lines.get(user_channel(UserId(person.id)))
-    return line is not None and len(line.live) == 1
+    return line is not None and len(line.live) == count
 
 
 async def test_what_is_long_missed_comes_in_pages(node: Node, people: People) -> None:
@@ -120,18 +125,26 @@ async def test_a_process_that_stops_answers_whoever_waits(settings: Settings, pe
     assert (await waiting)["events"] == []
 
 
-async def test_one_person_waits_so_often_and_no_more(node: Node, people: People) -> None:
-    person = await people.buyer()
-    at = await synced(node.api, person)
-    ask = {"token": person.token, "params": {"since": at["next"], "wait": 5}}
-    waiting = [asyncio.create_task(node.api.get("/sync", **ask)) for _ in range(MOST_OF_A_PERSON + 1)]
-    done, _ = await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED, timeout=4)
-    refused: list[Response] = [task.result() for task in done]
-    assert [(one.status, one.json["code"]) for one in refused] == [(429, "limited")]
+async def test_one_too_many_ends_the_one_that_waits_longest(node: Node, people: People) -> None:
+    """A phone whose network comes and goes leaves requests behind that nobody reads: they never keep it out."""
+    person, other = await people.buyer(), await people.buyer()
+    at, theirs = await synced(node.api, person), await synced(node.api, other)
+    waiting: list[asyncio.Task[Any]] = []
+    neighbour = asyncio.create_task(synced(node.api, other, since=theirs["next"], wait=20))
+    for count in range(1, MOST_OF_A_PERSON + 1):
+        waiting.append(asyncio.create_task(synced(node.api, person, since=at["next"], wait=20)))
+        await eventually(partial(waits, node, person, count))
+    for ended in range(3):
+        waiting.append(asyncio.create_task(synced(node.api, person, since=at["next"], wait=20)))
+        left = await asyncio.wait_for(waiting[ended], 5)
+        assert (left["events"], left["next"], left["recovered"], left["more"]) == ([], at["next"], True, False)
+    await eventually(lambda: waits(node, person, MOST_OF_A_PERSON))
     await note(node, person, 1)
-    answers = [task.result() for task in (await asyncio.wait(waiting, timeout=5))[0]]
-    assert sorted(answer.status for answer in answers) == [200] * MOST_OF_A_PERSON + [429]
-    assert (await node.api.get("/sync", token=person.token)).status == 200
+    told = await asyncio.wait_for(asyncio.gather(*waiting[3:]), 5)
+    assert [numbers(one) for one in told] == [[1]] * MOST_OF_A_PERSON
+    assert not neighbour.done()
+    await note(node, other, 2)
+    assert numbers(await asyncio.wait_for(neighbour, 5)) == [2]
 
 
 @pytest.mark.parametrize(
