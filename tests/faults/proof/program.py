@@ -1,6 +1,7 @@
 """The process under test: run.py as it is, except that it can be told to die, and to be wrong.
 
 PROOF_TRIGGER names a file: while it exists, the process kills itself between its next COMMIT and telling anybody.
+PROOF_CLOCK names a file: while it exists, the process's wall clock is wrong by as many seconds as it says.
 PROOF_SPOILED names a fault to commit, so that the checker can be seen to find it: `early` acknowledges before COMMIT,
 `cursor` follows the database by the highest transaction number seen, `doubles` hands on what was already handed on.
 """
@@ -8,11 +9,14 @@ PROOF_SPOILED names a fault to commit, so that the checker can be seen to find i
 from __future__ import annotations
 
 import asyncio
+import inspect
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
@@ -48,6 +52,26 @@ def failing(whole: Callable[[Settings], Any], trigger: Path) -> Callable[[Settin
         return process
 
     return built
+
+
+def misled(given: Path) -> None:
+    """Show a wrong wall clock to all of k2k; its monotonic clocks go on as they do when somebody sets the time."""
+    true = time.time
+
+    def wrong() -> float:
+        with suppress(FileNotFoundError):
+            return true() + float(given.read_text() or 0)
+        return true()
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Wrong:
+            return cls.fromtimestamp(wrong(), tz)
+
+    vars(time)["time"] = wrong
+    for name, module in list(sys.modules.items()):
+        if name.startswith("k2k.") and "datetime.now(" in inspect.getsource(module):
+            vars(module)["datetime"] = Wrong
 
 
 def early() -> None:
@@ -130,6 +154,9 @@ def main() -> int:
     spoiled = os.environ.get("PROOF_SPOILED")
     if spoiled:
         SPOILED[spoiled]()
+    clock = os.environ.get("PROOF_CLOCK")
+    if clock:
+        misled(Path(clock))
     trigger = os.environ.get("PROOF_TRIGGER")
     if trigger:
         vars(serving)["build"] = failing(build, Path(trigger))
