@@ -79,7 +79,7 @@ class Fault:
     hits: frozenset[str]
     inflict: Inflict
     drawn: bool
-    """Whether it takes part in the mixture."""
+    """Whether it takes part in the mixture. Those that do not need a disk of their own."""
 
 
 FAULTS: dict[str, Fault] = {}

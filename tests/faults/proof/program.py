@@ -9,7 +9,6 @@ PROOF_SPOILED names a fault to commit, so that the checker can be seen to find i
 from __future__ import annotations
 
 import asyncio
-import inspect
 import os
 import signal
 import sys
@@ -70,7 +69,7 @@ def misled(given: Path) -> None:
 
     vars(time)["time"] = wrong
     for name, module in list(sys.modules.items()):
-        if name.startswith("k2k.") and "datetime.now(" in inspect.getsource(module):
+        if name.startswith("k2k.") and "datetime.now(" in Path(module.__file__ or "").read_text():
             vars(module)["datetime"] = Wrong
 
 

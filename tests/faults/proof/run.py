@@ -58,8 +58,6 @@ class Plan:
     """Exactly these faults in this order, joined by " + " where two at once, instead of drawn ones."""
     environment: dict[str, str] = field(default_factory=dict)
     say: Callable[[str], None] = lambda _: None
-    disk: int = 0
-    """MiB of a disk of PostgreSQL's own, which only root can give it; 0: it shares ours."""
     until_violation: bool = False
     """The first one ends the run, and nothing is measured."""
 
@@ -176,10 +174,10 @@ class World:
         self.plan.say(f"  VIOLATION: {what} ({who})")
 
     async def start(self) -> None:
-        """Servers, proxies, processes."""
-        if self.plan.disk:
+        """Servers, proxies, processes. Raises NoDisk."""
+        if any(not fault.drawn for faults in named(self.plan.names) for fault in faults):
+            await self.disk.mount()
             self.ends.push_async_callback(self.disk.unmount)
-            await self.disk.mount(self.plan.disk)
         for backing in (self.postgres, self.valkey):
             self.ends.push_async_callback(backing.stop)
             await backing.start()
@@ -363,6 +361,7 @@ class World:
             self.violated(violation.what, violation.words[0])
         self.report.counts = {"messages": self.traffic.acknowledged, **self.traffic.counts}
         left = self.traffic.left
+        self.report.counts["left"] = len(left)
         self.report.counts["left that stand"] = await self.postgres.asked(lambda database: judge.stored(database, left))
         if baseline:
             await self._measure(baseline)
@@ -393,7 +392,7 @@ async def running(plan: Plan) -> AsyncIterator[World]:
 
 
 async def run(plan: Plan) -> Report:
-    """Carry out the plan. What it finds is in the report; what it cannot do is an exception."""
+    """Carry out the plan. What it finds is in the report; what it cannot do is an exception, NoDisk among them."""
     plan.home.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     async with running(plan) as world:

@@ -33,6 +33,7 @@ AWAY = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.Operator
 # More than the processes' pools may grow to, and few enough for strangers to take the rest.
 CONNECTIONS = 60
 CROWD = "crowd"
+DISK_MIB = 256
 Answer = TypeVar("Answer")
 
 
@@ -149,34 +150,36 @@ class Postgres(Backing):
     async def recover(self) -> None:
         """Start it if it has ended. Returns when it answers."""
         with suppress(*AWAY):
-            if await self._aside(self._lives):
-                await (await self.connect()).close()
-                return
-        await self.kill()
+            await (await self.connect()).close()
+            return
+        assert self.server is not None
+        await self._aside(self.server.stop)
         await self.start()
 
-    def _lives(self) -> bool:
-        return self.server is not None and self.server._process.poll() is None
+
+class NoDisk(Exception):
+    """Nobody may mount one here."""
 
 
 class Disk:
-    """A small disk mounted at `home`. Only root may mount one (Linux)."""
+    """A small disk of the server's own, mounted at `home`. Only root may do that (Linux)."""
 
     def __init__(self, home: Path) -> None:
         self.home = home
         self._ballast = home / "ballast"
 
-    async def mount(self, mib: int) -> None:
-        """Raises OSError where that is not allowed."""
+    async def mount(self) -> None:
+        """Raises NoDisk."""
         self.home.mkdir(mode=0o700, parents=True)
-        await self._run("mount", "-t", "tmpfs", "-o", f"size={mib}m,mode=0700", "tmpfs", str(self.home))
+        if not await _done("mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=0700", "tmpfs", str(self.home)):
+            raise NoDisk
 
     async def unmount(self) -> None:
-        with suppress(OSError):
-            await self._run("umount", str(self.home))
+        await _done("umount", str(self.home))
 
     def fill(self) -> None:
         """Take all the room there is left."""
+        assert self.home.is_mount(), "that would fill everybody's disk"
         room = os.statvfs(self.home)
         with self._ballast.open("wb") as file:
             os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
@@ -184,10 +187,14 @@ class Disk:
     def free(self) -> None:
         self._ballast.unlink()
 
-    async def _run(self, *words: str) -> None:
-        silence = asyncio.subprocess.DEVNULL
-        if await (await asyncio.create_subprocess_exec(*words, stdout=silence, stderr=silence)).wait():
-            raise OSError(f"{' '.join(words)} failed")
+
+async def _done(*words: str) -> bool:
+    """Run a command, and whether it succeeded."""
+    silence = asyncio.subprocess.DEVNULL
+    try:
+        return not await (await asyncio.create_subprocess_exec(*words, stdout=silence, stderr=silence)).wait()
+    except OSError:
+        return False
 
 
 class Valkey(Backing):
