@@ -30,18 +30,17 @@ FLOOD = "for _ = 1, 2000 do redis.call('PUBLISH', ARGV[1], ARGV[2]) end"
 LOCK = "select from streams where channel = $1 for update"
 # Longer than the deadline: those who wait are refused, and again.
 LONG_LOCK_SECONDS = 5.0
-# What a message to a conversation cannot be written without.
-HOT_ROWS = (
-    "select from leads where id = (select lead_id from conversations where id = $1) for update",
-    "select from conversations where id = $1 for update",
-)
+LOCK_LEAD = "select from leads where id = (select lead_id from conversations where id = $1) for update"
+LOCK_CONVERSATION = "select from conversations where id = $1 for update"
 LOCK_LISTING = "select from listings where id = $1 for update"
 DEADLOCKS = "select deadlocks from pg_stat_database where datname = 'k2k'"
-WAITING = "select count(*) from pg_stat_activity where application_name = 'k2k' and wait_event_type = 'Lock'"
+WAITING = """
+    select count(*) from pg_stat_activity
+    where application_name = 'k2k' and wait_event_type = 'Lock' and pg_blocking_pids(pid) <> '{}'"""
 TERMINATE = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'k2k'"
 # database.pool_max
 POOL = 10
-HANG_UPS = 120
+HANG_UPS = 150
 HOUR = 3600
 
 
@@ -315,21 +314,18 @@ async def connections_exhausted(world: World) -> AsyncIterator[None]:
         yield
 
 
-@fault("postgres", "writes")
+@fault("app", "postgres", "writes")
 async def pool_exhausted(world: World) -> AsyncIterator[None]:
     """More wait for one row at one process than it has connections, and then once more."""
     app, talk = world.rng.choice(world.apps), world.rng.choice(world.town.talks)
-    async with holding(world, LOCK_LISTING, talk.listing) as connection:
+    async with holding(world, LOCK_LISTING, talk.listing):
         for _ in range(2 * POOL):
             world.reprice(talk, app)
-        end = asyncio.get_running_loop().time() + TRAP_SECONDS
-        while (waiting := await connection.fetchval(WAITING)) < POOL:
-            assert asyncio.get_running_loop().time() < end, f"only {waiting} connections wait for the row"
-            await asyncio.sleep(0.05)
+        await waiting(world.postgres, POOL)
         yield
 
 
-@fault("postgres", "writes")
+@fault("app", "clients", "postgres", "writes")  # whoever is to run into it must not be hindered
 async def deadlocks(world: World) -> AsyncIterator[None]:
     """Somebody else locks a person's stream and then the lead, those who write a message the other way round."""
     talk = world.rng.choice([talk for talk in world.town.talks if talk.quiet])
@@ -338,8 +334,8 @@ async def deadlocks(world: World) -> AsyncIterator[None]:
         async with holding(world, LOCK, talk.people[0].channel) as connection:
             await connection.execute("set local deadlock_timeout = '1min'")  # they find it first, and give way
             world.speak(talk)
-            await waited_for(connection)
-            await connection.execute(HOT_ROWS[0], talk.id)
+            await waiting(world.postgres, 1)
+            await connection.execute(LOCK_LEAD, talk.id)
     await counted(world.postgres, before + 3)
     yield
 
@@ -348,11 +344,8 @@ async def deadlocks(world: World) -> AsyncIterator[None]:
 async def hot_row_locked_for_long(world: World) -> AsyncIterator[None]:
     """Whoever writes to a busy conversation is refused, and whoever is gathered with them."""
     talk = world.rng.choice([talk for talk in world.town.talks if not talk.quiet])
-    async with (
-        locked(world, talk.people[0])
-        if world.rng.random() < 1 / 3
-        else holding(world, world.rng.choice(HOT_ROWS), talk.id)
-    ):
+    rows = [(LOCK, talk.people[0].channel), (LOCK_LEAD, talk.id), (LOCK_CONVERSATION, talk.id)]
+    async with holding(world, *world.rng.choice(rows)):
         await asyncio.sleep(LONG_LOCK_SECONDS)
     yield
 
@@ -474,13 +467,12 @@ async def fill(postgres: Postgres, crowd: AsyncExitStack) -> None:
             crowd.callback((await postgres.stranger()).terminate)
 
 
-async def waited_for(connection: asyncpg.Connection[asyncpg.Record]) -> None:
-    """Until a process of ours waits for what this connection holds."""
-    ours, end = connection.get_server_pid(), asyncio.get_running_loop().time() + TRAP_SECONDS
-    waiting = "select count(*) from pg_stat_activity where $1 = any (pg_blocking_pids(pid))"
-    while not await connection.fetchval(waiting, ours):
-        assert asyncio.get_running_loop().time() < end, "nobody waits for the row"
-        await asyncio.sleep(0.01)
+async def waiting(postgres: Postgres, count: int) -> None:
+    """Until so many connections of the processes wait for a row."""
+    end = asyncio.get_running_loop().time() + TRAP_SECONDS
+    while (found := await postgres.asked(lambda database: database.fetchval(WAITING))) < count:
+        assert asyncio.get_running_loop().time() < end, f"only {found} of {count} connections wait for the row"
+        await asyncio.sleep(0.02)
 
 
 async def counted(postgres: Postgres, deadlocks: int) -> None:
