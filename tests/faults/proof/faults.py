@@ -36,7 +36,8 @@ LOCK_LISTING = "select from listings where id = $1 for update"
 DEADLOCKS = "select deadlocks from pg_stat_database where datname = 'k2k'"
 WAITING = """
     select count(*) from pg_stat_activity
-    where application_name = 'k2k' and wait_event_type = 'Lock' and pg_blocking_pids(pid) <> '{}'"""
+    where application_name = 'k2k' and wait_event_type = 'Lock'
+      and ($1::int is null or $1 = any (pg_blocking_pids(pid)))"""
 TERMINATE = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'k2k'"
 # database.pool_max
 POOL = 10
@@ -334,7 +335,7 @@ async def deadlocks(world: World) -> AsyncIterator[None]:
         async with holding(world, LOCK, talk.people[0].channel) as connection:
             await connection.execute("set local deadlock_timeout = '1min'")  # they find it first, and give way
             world.speak(talk)
-            await waiting(world.postgres, 1)
+            await waiting(world.postgres, 1, behind=connection.get_server_pid())
             await connection.execute(LOCK_LEAD, talk.id)
     await counted(world.postgres, before + 3)
     yield
@@ -467,10 +468,10 @@ async def fill(postgres: Postgres, crowd: AsyncExitStack) -> None:
             crowd.callback((await postgres.stranger()).terminate)
 
 
-async def waiting(postgres: Postgres, count: int) -> None:
-    """Until so many connections of the processes wait for a row."""
+async def waiting(postgres: Postgres, count: int, *, behind: int | None = None) -> None:
+    """Until so many connections of the processes wait for a row, the one that the backend `behind` holds if given."""
     end = asyncio.get_running_loop().time() + TRAP_SECONDS
-    while (found := await postgres.asked(lambda database: database.fetchval(WAITING))) < count:
+    while (found := await postgres.asked(lambda database: database.fetchval(WAITING, behind))) < count:
         assert asyncio.get_running_loop().time() < end, f"only {found} of {count} connections wait for the row"
         await asyncio.sleep(0.02)
 
