@@ -204,6 +204,7 @@ class World:
             "K2K_HOME": str(self.plan.home),
             "K2K_SERVER__PROXIES": "127.0.0.0/8",
             "K2K_SERVER__LEAVE_SECONDS": "0.3",
+            "K2K_SERVER__DRAIN_SECONDS": "3",
             "K2K_AUTH__SECRET": secret,
             "K2K_AUTH__ARGON2_MEMORY_KIB": "1024",
             "K2K_AUTH__ACCESS_MINUTES": "240",
