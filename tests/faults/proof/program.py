@@ -22,9 +22,10 @@ from typing import Any
 import run
 from k2k import serving
 from k2k.app import Process, build
+from k2k.core.errors import OutcomeUnknown, Unavailable
 from k2k.core.ids import Channel
 from k2k.core.settings import Settings
-from k2k.infra.db import Db
+from k2k.infra.db import CLIENT_FAULTS, LOST, Db
 from k2k.infra.streams import Mark, Numbered, Position, Streams
 from k2k.infra.transaction import SingleStatement
 from k2k.live.line import Line
@@ -78,15 +79,21 @@ def early() -> None:
 
     @asynccontextmanager
     async def single(db: Db) -> AsyncIterator[SingleStatement]:
-        connection = await db.pool.acquire()
-        begun = connection.transaction()
-        await begun.start()
+        try:
+            connection = await db.pool.acquire()
+            begun = connection.transaction()
+            await begun.start()
+        except (*LOST, *CLIENT_FAULTS) as error:
+            raise Unavailable from error
         tx = SingleStatement(connection)
         try:
             yield tx
-        except BaseException:
-            await begun.rollback()
-            await db.pool.release(connection)
+        except BaseException as error:
+            with suppress(*LOST, *CLIENT_FAULTS):
+                await begun.rollback()
+                await db.pool.release(connection)
+            if isinstance(error, (*LOST, *CLIENT_FAULTS)):
+                raise OutcomeUnknown from error
             raise
 
         async def commit() -> None:
