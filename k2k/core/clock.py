@@ -1,23 +1,25 @@
-"""One clock for all processes: the database's, reckoned from the local one plus a measured offset."""
+"""One clock for all processes: the database's, reckoned on from the moment it was last read."""
 
 from __future__ import annotations
 
+import time
 from datetime import UTC, datetime, timedelta
 
 
 class Clock:
     """Tells database time without asking the database.
 
-    The offset is measured whenever a database connection opens (`infra/db`); until then it is zero.
+    It is read whenever a database connection opens (`infra/db`) and goes on with this machine's monotonic clock, so
+    nobody notices when somebody sets the time here. Until the first reading it tells this machine's time.
     """
 
     def __init__(self) -> None:
-        self._offset = timedelta()
+        self.measured(datetime.now(UTC), time.monotonic())
 
-    def measured(self, database_time: datetime, local_time: datetime) -> None:
-        """Take over the offset seen when the database said `database_time` at `local_time` (both aware)."""
-        self._offset = database_time - local_time
+    def measured(self, database_time: datetime, moment: float) -> None:
+        """Take over what the database said (aware) at `moment` of `time.monotonic()`."""
+        self._zero = database_time - timedelta(seconds=moment)
 
     def now(self) -> datetime:
         """The present moment in UTC, as the database would tell it."""
-        return datetime.now(UTC) + self._offset
+        return self._zero + timedelta(seconds=time.monotonic())

@@ -11,7 +11,6 @@ import asyncio
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
 from contextlib import asynccontextmanager, nullcontext, suppress
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Any, TypeVar
 
@@ -78,9 +77,9 @@ class Db(Reader):
             )
             # asyncpg asks the server about array types when it first meets them: not in the first write, please.
             await connection.fetch("select '{}'::jsonb[], '{}'::bigint[], '{}'::uuid[], '{}'::text[]")
-            before = datetime.now(UTC)
+            before = time.monotonic()
             told = await connection.fetchval("select clock_timestamp()")
-            clock.measured(told, before + (datetime.now(UTC) - before) / 2)
+            clock.measured(told, (before + time.monotonic()) / 2)
 
         async def leave_as_it_is(_: object) -> None:
             """The default reset is a round trip per borrow."""

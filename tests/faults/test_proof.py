@@ -18,12 +18,16 @@ from uuid import uuid4
 import asyncpg
 import pytest
 
+from tests.faults.proof import judge
 from tests.faults.proof.proxy import Proxy, Trap
 from tests.faults.proof.run import Plan, Report, run
+from tests.support import eventually
 
 # Beyond what tests may take otherwise; a run that hangs still ends.
 PATIENCE_SECONDS = 170
-SLICE_SECONDS = 60.0
+SLICE_SECONDS = 35.0
+# A fault may start two processes one after the other, and a busy machine takes ten seconds for each.
+AT_LEAST = 4
 
 
 @pytest.fixture(autouse=True)
@@ -38,7 +42,7 @@ async def test_twenty_faults_lose_double_and_reorder_nothing(tmp_path: Path) -> 
     seed = secrets.randbelow(10**6)
     report = await run(Plan(seed, faults=20, seconds=SLICE_SECONDS, home=tmp_path, hold=(0.2, 0.8)))
     assert not report.violations, report.text()
-    assert len(report.outcomes) >= 8, report.text()
+    assert len(report.outcomes) >= AT_LEAST, report.text()
 
 
 @asynccontextmanager
@@ -84,6 +88,23 @@ async def test_a_connection_is_reset_exactly_before_or_after_its_commit(
             await (connection.execute("commit") if how == "a transaction" else connection.execute(EMITTING, word))
         assert proxy.trap.sprung == 1
     assert (word in await words(servers)) == (when == "after")
+
+
+async def test_a_transaction_that_nobody_ends_is_seen(servers: tuple[str, str]) -> None:
+    left = await asyncpg.connect(servers[0], timeout=5, server_settings={"application_name": "k2k"})
+    looking = await asyncpg.connect(servers[0], timeout=5)
+
+    async def seen() -> bool:
+        found = await judge.forgotten(looking)
+        return any(one.startswith(f"{left.get_server_pid()} idle in transaction") for one in found)
+
+    try:
+        await left.execute("begin")
+        assert not await seen(), "it may still be at work"
+        await eventually(seen)
+    finally:
+        left.terminate()
+        looking.terminate()
 
 
 async def spoiled(how: str, home: Path, *names: str) -> Report:

@@ -6,6 +6,7 @@ was invoked, acknowledged, refused and left unknown. `faults` breaks things, `ru
 the history against the database. Nothing of k2k is imported but the embedded servers and, in `program`, the process
 under test; the protocol, the SQL and the meaning of every answer are spelled out here anew.
 
-`make faults` is the long run; tests/faults/test_proof.py a slice of it, and the proof of the proof: processes that
-acknowledge too early, overlook late commits or repeat events must be caught.
+`make faults` is the long run and, where a disk may be mounted, the story of a full one; tests/faults/test_proof.py a
+slice of it, and the proof of the proof: processes that acknowledge too early, overlook late commits or repeat events
+must be caught.
 """

@@ -10,15 +10,16 @@ import os
 import random
 import signal
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import AbstractAsyncContextManager, asynccontextmanager, suppress
+from contextlib import AbstractAsyncContextManager, AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import dataclass
 from typing import Literal, Protocol
 
+import asyncpg
 import psutil
 
 from tests.faults.proof.device import Device, Person
 from tests.faults.proof.proxy import Proxy, Trap
-from tests.faults.proof.servers import App, Postgres, Valkey
+from tests.faults.proof.servers import AWAY, App, Disk, Postgres, Valkey
 from tests.faults.proof.town import Talk, Town
 
 # A trap or a trigger waits for a write to fall into it.
@@ -27,6 +28,21 @@ TRAP_SECONDS = 5.0
 LOCK_SECONDS = 1.5
 FLOOD = "for _ = 1, 2000 do redis.call('PUBLISH', ARGV[1], ARGV[2]) end"
 LOCK = "select from streams where channel = $1 for update"
+# Longer than the deadline: those who wait are refused, and again.
+LONG_LOCK_SECONDS = 5.0
+LOCK_LEAD = "select from leads where id = (select lead_id from conversations where id = $1) for update"
+LOCK_CONVERSATION = "select from conversations where id = $1 for update"
+LOCK_LISTING = "select from listings where id = $1 for update"
+DEADLOCKS = "select deadlocks from pg_stat_database where datname = 'k2k'"
+WAITING = """
+    select count(*) from pg_stat_activity
+    where application_name = 'k2k' and wait_event_type = 'Lock'
+      and ($1::int is null or $1 = any (pg_blocking_pids(pid)))"""
+TERMINATE = "select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'k2k'"
+# database.pool_max
+POOL = 10
+HANG_UPS = 150
+HOUR = 3600
 
 
 class World(Protocol):
@@ -37,11 +53,21 @@ class World(Protocol):
     postgres: Postgres
     valkey: Valkey
     town: Town
+    disk: Disk
 
     def all_devices(self) -> Sequence[Device]: ...
 
     def speak(self, talk: Talk) -> None:
         """Have one of the two say something, now."""
+
+    def hang_up(self, talk: Talk, seconds: float) -> None:
+        """Have one of the two say something and be gone so many seconds later."""
+
+    def reprice(self, talk: Talk, app: App) -> None:
+        """Have the agent change the price, at this process first."""
+
+    async def travel(self, app: App) -> None:
+        """Somebody new signs in at this process and is known everywhere, and the other way round."""
 
 
 Inflict = Callable[[World], AbstractAsyncContextManager[None]]
@@ -52,18 +78,20 @@ class Fault:
     name: str
     hits: frozenset[str]
     inflict: Inflict
+    drawn: bool
+    """Whether it takes part in the mixture. Those that do not need a disk of their own."""
 
 
 FAULTS: dict[str, Fault] = {}
 
 
-def fault(*hits: str) -> Callable[[Callable[[World], AsyncIterator[None]]], Inflict]:
+def fault(*hits: str, drawn: bool = True) -> Callable[[Callable[[World], AsyncIterator[None]]], Inflict]:
     """Register a generator function under its own name, with spaces."""
 
     def register(function: Callable[[World], AsyncIterator[None]]) -> Inflict:
         inflict = asynccontextmanager(function)
         name = function.__name__.replace("_", " ")
-        FAULTS[name] = Fault(name, frozenset(hits), inflict)
+        FAULTS[name] = Fault(name, frozenset(hits), inflict, drawn)
         return inflict
 
     return register
@@ -103,6 +131,31 @@ async def rolling_restart(world: World) -> AsyncIterator[None]:
     for app in world.rng.sample(world.apps, len(world.apps)):
         await app.end(signal.SIGTERM)
         await app.start()
+    yield
+
+
+@fault("app", "postgres")  # as with the restart above
+async def clock_set_wrong(world: World) -> AsyncIterator[None]:
+    """An hour too early or too late: while it runs, from its start on, and back."""
+    app = world.rng.choice(world.apps)
+    app.clock.write_text(str(world.rng.choice((-HOUR, HOUR))))
+    try:
+        await world.travel(app)
+        await app.end(signal.SIGTERM)
+        await app.start()
+        await world.travel(app)
+        yield
+    finally:
+        app.clock.unlink()
+    await world.travel(app)
+
+
+@fault("clients", "writes")
+async def clients_hang_up(world: World) -> AsyncIterator[None]:
+    """Right after they sent something, at any moment of its being written."""
+    for _ in range(HANG_UPS):
+        world.hang_up(world.rng.choice(world.town.talks), world.rng.uniform(0, 0.03))
+        await asyncio.sleep(0.01)
     yield
 
 
@@ -248,10 +301,65 @@ async def reset_after_commit(world: World) -> AsyncIterator[None]:
 
 @fault("postgres")
 async def postgres_sessions_terminated(world: World) -> AsyncIterator[None]:
-    connection = await world.postgres.connect()
-    await connection.execute("select pg_terminate_backend(pid) from pg_stat_activity where application_name = 'k2k'")
-    await connection.close()
+    await world.postgres.asked(lambda database: database.execute(TERMINATE))
     yield
+
+
+@fault("postgres")
+async def connections_exhausted(world: World) -> AsyncIterator[None]:
+    """Strangers take every connection there is, those of the processes too; what is kept for superusers is ours."""
+    async with AsyncExitStack() as crowd:
+        for _ in range(3):
+            await world.postgres.asked(lambda database: database.execute(TERMINATE))
+            await fill(world.postgres, crowd)
+        yield
+
+
+@fault("app", "postgres", "writes")
+async def pool_exhausted(world: World) -> AsyncIterator[None]:
+    """More wait for one row at one process than it has connections, and then once more."""
+    app, talk = world.rng.choice(world.apps), world.rng.choice(world.town.talks)
+    async with holding(world, LOCK_LISTING, talk.listing):
+        for _ in range(2 * POOL):
+            world.reprice(talk, app)
+        await waiting(world.postgres, POOL)
+        yield
+
+
+@fault("app", "clients", "postgres", "writes")  # whoever is to run into it must not be hindered
+async def deadlocks(world: World) -> AsyncIterator[None]:
+    """Somebody else locks a person's stream and then the lead, those who write a message the other way round."""
+    talk = world.rng.choice([talk for talk in world.town.talks if talk.quiet])
+    before = await world.postgres.asked(lambda database: database.fetchval(DEADLOCKS))
+    async with holding(world, LOCK, talk.people[0].channel) as connection:
+        await connection.execute("set local deadlock_timeout = '1min'")  # they find it first, and give way
+        world.speak(talk)
+        await waiting(world.postgres, 1, behind=connection.get_server_pid())
+        await connection.execute(LOCK_LEAD, talk.id)
+    await counted(world.postgres, before + 1)
+    yield
+
+
+@fault("postgres", "writes")
+async def hot_row_locked_for_long(world: World) -> AsyncIterator[None]:
+    """Whoever writes to a busy conversation is refused, and whoever is gathered with them."""
+    talk = world.rng.choice([talk for talk in world.town.talks if not talk.quiet])
+    rows = [(LOCK, talk.people[0].channel), (LOCK_LEAD, talk.id), (LOCK_CONVERSATION, talk.id)]
+    async with holding(world, *world.rng.choice(rows)):
+        await asyncio.sleep(LONG_LOCK_SECONDS)
+    yield
+
+
+@fault("postgres", "writes", drawn=False)
+async def disk_full(world: World) -> AsyncIterator[None]:
+    """No byte is left for the log: PostgreSQL ends, and cannot come back before there is room."""
+    world.disk.fill()
+    with suppress(*AWAY, asyncpg.PostgresError):
+        connection = await world.postgres.connect()
+        await connection.execute("select pg_switch_wal()")  # the next write needs a new file
+    yield
+    world.disk.free()
+    await world.postgres.recover()
 
 
 @fault("postgres", "writes")
@@ -336,10 +444,40 @@ async def trapped(world: World, when: Literal["before", "after"]) -> AsyncIterat
 @asynccontextmanager
 async def locked(world: World, person: Person) -> AsyncIterator[None]:
     """Hold the stream of `person`, so that nothing can be numbered in it."""
+    async with holding(world, LOCK, person.channel):
+        yield
+
+
+@asynccontextmanager
+async def holding(world: World, statement: str, *arguments: str) -> AsyncIterator[asyncpg.Connection[asyncpg.Record]]:
+    """A transaction of somebody else's that holds what the statement locks."""
     connection = await world.postgres.connect()
     try:
         async with connection.transaction():
-            await connection.execute(LOCK, person.channel)
-            yield
+            await connection.execute(statement, *arguments)
+            yield connection
     finally:
         connection.terminate()
+
+
+async def fill(postgres: Postgres, crowd: AsyncExitStack) -> None:
+    """Connect until nobody else is let in."""
+    with suppress(asyncpg.TooManyConnectionsError):
+        while True:
+            crowd.callback((await postgres.stranger()).terminate)
+
+
+async def waiting(postgres: Postgres, count: int, *, behind: int | None = None) -> None:
+    """Until so many connections of the processes wait for a row, the one that the backend `behind` holds if given."""
+    end = asyncio.get_running_loop().time() + TRAP_SECONDS
+    while (found := await postgres.asked(lambda database: database.fetchval(WAITING, behind))) < count:
+        assert asyncio.get_running_loop().time() < end, f"only {found} of {count} connections wait for the row"
+        await asyncio.sleep(0.02)
+
+
+async def counted(postgres: Postgres, deadlocks: int) -> None:
+    """Until PostgreSQL has counted so many deadlocks; a second late, as it counts."""
+    end = asyncio.get_running_loop().time() + TRAP_SECONDS
+    while (found := await postgres.asked(lambda database: database.fetchval(DEADLOCKS))) < deadlocks:
+        assert asyncio.get_running_loop().time() < end, f"{deadlocks - found} deadlocks did not come about"
+        await asyncio.sleep(0.1)

@@ -1,6 +1,7 @@
 """The process under test: run.py as it is, except that it can be told to die, and to be wrong.
 
 PROOF_TRIGGER names a file: while it exists, the process kills itself between its next COMMIT and telling anybody.
+PROOF_CLOCK names a file: while it exists, the process's wall clock is wrong by as many seconds as it says.
 PROOF_SPOILED names a fault to commit, so that the checker can be seen to find it: `early` acknowledges before COMMIT,
 `cursor` follows the database by the highest transaction number seen, `doubles` hands on what was already handed on.
 """
@@ -11,17 +12,20 @@ import asyncio
 import os
 import signal
 import sys
+import time
 from collections.abc import AsyncIterator, Callable, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
+from datetime import datetime, tzinfo
 from pathlib import Path
 from typing import Any
 
 import run
 from k2k import serving
 from k2k.app import Process, build
+from k2k.core.errors import OutcomeUnknown, Unavailable
 from k2k.core.ids import Channel
 from k2k.core.settings import Settings
-from k2k.infra.db import Db
+from k2k.infra.db import CLIENT_FAULTS, LOST, Db
 from k2k.infra.streams import Mark, Numbered, Position, Streams
 from k2k.infra.transaction import SingleStatement
 from k2k.live.line import Line
@@ -50,20 +54,46 @@ def failing(whole: Callable[[Settings], Any], trigger: Path) -> Callable[[Settin
     return built
 
 
+def misled(given: Path) -> None:
+    """Show a wrong wall clock to all of k2k; its monotonic clocks go on as they do when somebody sets the time."""
+    true = time.time
+
+    def wrong() -> float:
+        with suppress(FileNotFoundError):
+            return true() + float(given.read_text() or 0)
+        return true()
+
+    class Wrong(datetime):
+        @classmethod
+        def now(cls, tz: tzinfo | None = None) -> Wrong:
+            return cls.fromtimestamp(wrong(), tz)
+
+    vars(time)["time"] = wrong
+    for name, module in list(sys.modules.items()):
+        if name.startswith("k2k.") and "datetime.now(" in Path(module.__file__ or "").read_text():
+            vars(module)["datetime"] = Wrong
+
+
 def early() -> None:
     """Answer a set of writes before it is committed, as a write-behind would."""
 
     @asynccontextmanager
     async def single(db: Db) -> AsyncIterator[SingleStatement]:
-        connection = await db.pool.acquire()
-        begun = connection.transaction()
-        await begun.start()
+        try:
+            connection = await db.pool.acquire()
+            begun = connection.transaction()
+            await begun.start()
+        except (*LOST, *CLIENT_FAULTS) as error:
+            raise Unavailable from error
         tx = SingleStatement(connection)
         try:
             yield tx
-        except BaseException:
-            await begun.rollback()
-            await db.pool.release(connection)
+        except BaseException as error:
+            with suppress(*LOST, *CLIENT_FAULTS):
+                await begun.rollback()
+                await db.pool.release(connection)
+            if isinstance(error, (*LOST, *CLIENT_FAULTS)):
+                raise OutcomeUnknown from error
             raise
 
         async def commit() -> None:
@@ -130,6 +160,9 @@ def main() -> int:
     spoiled = os.environ.get("PROOF_SPOILED")
     if spoiled:
         SPOILED[spoiled]()
+    clock = os.environ.get("PROOF_CLOCK")
+    if clock:
+        misled(Path(clock))
     trigger = os.environ.get("PROOF_TRIGGER")
     if trigger:
         vars(serving)["build"] = failing(build, Path(trigger))

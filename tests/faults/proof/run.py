@@ -22,12 +22,14 @@ from tests.faults.proof.history import History, about
 from tests.faults.proof.judge import Violation
 from tests.faults.proof.proxy import Proxy
 from tests.faults.proof.resources import Footprint
-from tests.faults.proof.servers import App, Postgres, Valkey
+from tests.faults.proof.servers import App, Disk, Postgres, Valkey
 from tests.faults.proof.town import Registry, Talk, Town, settle
 from tests.faults.proof.traffic import Traffic
 
 APPS = 3
 LEVEL_SECONDS = 10.0
+# The deadline of the database and a little.
+FINISHED_SECONDS = 4.0
 # live.replay_events: with no more events missed a device must be able to resume.
 MAY_BE_BEHIND = 1000
 WARM_UP_ROUNDS = 20
@@ -108,12 +110,13 @@ class Report:
 def schedule(rng: random.Random, count: int) -> Iterator[list[Fault]]:
     """Every fault about equally often, in an order of the seed's, and now and then two that hit different things."""
     names: list[str] = []
+    drawn = sorted(name for name, fault in FAULTS.items() if fault.drawn)
     for number in range(1, count + 1):
         if not names:
-            names = rng.sample(sorted(FAULTS), len(FAULTS))
+            names = rng.sample(drawn, len(drawn))
         chosen = [FAULTS[names.pop()]]
         if number % EVERY_PAIR == 0:
-            others = [one for _, one in sorted(FAULTS.items()) if not one.hits & chosen[0].hits]
+            others = [FAULTS[name] for name in drawn if not FAULTS[name].hits & chosen[0].hits]
             chosen.append(rng.choice(others))
         yield chosen
 
@@ -136,6 +139,7 @@ class World:
         self.history = History(plan.home / "history.jsonl")
         self.report = Report(plan.seed, history=self.history.path)
         self.postgres = Postgres(plan.home / "postgres", threads)
+        self.disk = Disk(plan.home / "postgres")
         self.valkey = Valkey(plan.home / "valkey", threads)
         self.apps: list[App] = []
         self.town: Town
@@ -150,6 +154,18 @@ class World:
         """Have one of the two say something, now."""
         self.traffic.speak(talk)
 
+    def hang_up(self, talk: Talk, seconds: float) -> None:
+        """Have one of the two say something and be gone so many seconds later."""
+        self.traffic.hang_up(talk, seconds)
+
+    def reprice(self, talk: Talk, app: App) -> None:
+        """Have the agent change the price, at this process first."""
+        self.traffic.reprice(talk, app.base)
+
+    async def travel(self, app: App) -> None:
+        """Somebody new signs in at this process and is known everywhere, and the other way round."""
+        await self.traffic.travel(app.base)
+
     def violated(self, what: str, who: str) -> None:
         """A promise was broken."""
         what = f"{what} ({self._fault})"
@@ -158,13 +174,14 @@ class World:
         self.plan.say(f"  VIOLATION: {what} ({who})")
 
     async def start(self) -> None:
-        """Servers, proxies, processes."""
+        """Servers, proxies, processes. Raises NoDisk."""
+        if any(not fault.drawn for faults in named(self.plan.names) for fault in faults):
+            await self.disk.mount()
+            self.ends.push_async_callback(self.disk.unmount)
         for backing in (self.postgres, self.valkey):
             self.ends.push_async_callback(backing.stop)
             await backing.start()
-        database = await self.postgres.connect("postgres")
-        await database.execute("create database k2k")
-        await database.close()
+        await self.postgres.make()
         secret = secrets.token_urlsafe(48)
         for number in range(APPS):
             ways = Proxy(self.postgres.port, postgres=True), Proxy(self.valkey.port)
@@ -187,6 +204,7 @@ class World:
             "K2K_HOME": str(self.plan.home),
             "K2K_SERVER__PROXIES": "127.0.0.0/8",
             "K2K_SERVER__LEAVE_SECONDS": "0.3",
+            "K2K_SERVER__DRAIN_SECONDS": "3",
             "K2K_AUTH__SECRET": secret,
             "K2K_AUTH__ARGON2_MEMORY_KIB": "1024",
             "K2K_AUTH__ACCESS_MINUTES": "240",
@@ -218,6 +236,8 @@ class World:
                     self.chance,
                     self.violated,
                     MAY_BE_BEHIND,
+                    self.town.followed(person),
+                    asks=n == 1,
                 )
                 for n in range(2)
             ]
@@ -270,6 +290,7 @@ class World:
         level = await self._level(healed)
         writes = await self._writes(healed)
         self.report.outcomes.append(Outcome(name, healed - began, level, writes))
+        await self._finished()
         await self._check()
 
     async def _inflict(self, fault: Fault, broken: asyncio.Semaphore, healing: asyncio.Event) -> None:
@@ -280,17 +301,12 @@ class World:
 
     async def _level(self, healed: float) -> float:
         """Seconds until every device has what its stream held when all was healed."""
-        channels = [person.channel for person in self.town.people]
+        channels = {channel for device in self.all_devices() for channel in device.places}
         tops = await self.postgres.asked(lambda database: judge.tops(database, channels))
-
-        def behind() -> list[Device]:
-            return [one for one in self.all_devices() if not one.level_with(tops.get(one.person.channel, 0))]
-
-        while late := behind():
+        while late := [device for device in self.all_devices() if device.lacks(tops)]:
             if time.monotonic() - healed > LEVEL_SECONDS:
                 for device in late:
-                    top = tops[device.person.channel]
-                    self.violated(f"{LEVEL_SECONDS:.0f} s after healing it is at {device.offset} of {top}", device.name)
+                    self.violated(f"{LEVEL_SECONDS:.0f} s after healing it is at {device.lacks(tops)}", device.name)
                     device.drop()
                 break
             await asyncio.sleep(0.02)
@@ -304,6 +320,15 @@ class World:
                 break
             await asyncio.sleep(0.02)
         return self.traffic.last_ok - healed
+
+    async def _finished(self) -> None:
+        """No transaction stays open with nobody at work in it."""
+        end = time.monotonic() + FINISHED_SECONDS
+        while forgotten := await self.postgres.asked(judge.forgotten):
+            if time.monotonic() > end:
+                self.violated(f"{FINISHED_SECONDS:.0f} s after healing stand open: {forgotten}", "postgres")
+                break
+            await asyncio.sleep(0.1)
 
     async def _check(self) -> None:
         """What was acknowledged since the last look is stored; everything is numbered without holes."""
@@ -327,7 +352,7 @@ class World:
         self._fault = "at the end"
         await self.traffic.stop(15)
         await self._level(time.monotonic())
-        channels = {device.name: device.person.channel for device in self.all_devices()}
+        channels = [(device.name, channel) for device in self.all_devices() for channel in device.places]
         for device in self.all_devices():
             await device.stop()
         self.history.sync()
@@ -336,6 +361,9 @@ class World:
         ):
             self.violated(violation.what, violation.words[0])
         self.report.counts = {"messages": self.traffic.acknowledged, **self.traffic.counts}
+        left = self.traffic.left
+        self.report.counts["left"] = len(left)
+        self.report.counts["left that stand"] = await self.postgres.asked(lambda database: judge.stored(database, left))
         if baseline:
             await self._measure(baseline)
 
@@ -365,7 +393,7 @@ async def running(plan: Plan) -> AsyncIterator[World]:
 
 
 async def run(plan: Plan) -> Report:
-    """Carry out the plan. What it finds is in the report; what it cannot do is an exception."""
+    """Carry out the plan. What it finds is in the report; what it cannot do is an exception, NoDisk among them."""
     plan.home.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     async with running(plan) as world:

@@ -30,6 +30,10 @@ ROOT = Path(__file__).parents[3]
 # A busy machine needs seconds for the imports alone.
 READY_SECONDS = 90.0
 AWAY = (OSError, TimeoutError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError)
+# More than the processes' pools may grow to, and few enough for strangers to take the rest.
+CONNECTIONS = 60
+CROWD = "crowd"
+DISK_MIB = 256
 Answer = TypeVar("Answer")
 
 
@@ -98,10 +102,27 @@ class Backing:
 
 
 class Postgres(Backing):
-    """Durable: fsync and synchronous_commit are on, as PostgreSQL has them."""
+    """Durable: fsync and synchronous_commit are on, as PostgreSQL has them. The processes are no superusers in it."""
+
+    def __init__(self, home: Path, threads: ThreadPoolExecutor) -> None:
+        super().__init__(home, threads)
+        self.password = secrets.token_hex(16)
 
     def _begin(self, home: Path) -> embedded.Server:
-        return embedded.start_postgres(home, settings=("log_min_messages=fatal",))
+        return embedded.start_postgres(home, settings=("log_min_messages=fatal", f"max_connections={CONNECTIONS}"))
+
+    async def make(self) -> None:
+        """The processes' role and its empty database, and a role for strangers."""
+        connection = await self.connect("postgres")
+        for role in ("k2k", CROWD):
+            await connection.execute(f"create role {role} login password '{self.password}'")
+        await connection.execute("create database k2k owner k2k")
+        await connection.close()
+
+    async def stranger(self) -> asyncpg.Connection[asyncpg.Record]:
+        """A connection of somebody else's, past the proxies. Raises asyncpg.TooManyConnectionsError."""
+        url = f"postgresql://{CROWD}:{self.password}@127.0.0.1:{self.port}/k2k"
+        return await asyncpg.connect(url, timeout=5)
 
     async def connect(self, database: str = "k2k") -> asyncpg.Connection[asyncpg.Record]:
         """The checker's own way in, as superuser and past the proxies."""
@@ -124,8 +145,56 @@ class Postgres(Backing):
             await asyncio.sleep(0.05)
 
     def through(self, proxy: Proxy) -> str:
-        parts = urlsplit(self.url)
-        return f"postgresql://{parts.username}:{parts.password}@127.0.0.1:{proxy.port}/k2k"
+        return f"postgresql://k2k:{self.password}@127.0.0.1:{proxy.port}/k2k"
+
+    async def recover(self) -> None:
+        """Start it if it has ended. Returns when it answers."""
+        with suppress(*AWAY):
+            await (await self.connect()).close()
+            return
+        assert self.server is not None
+        await self._aside(self.server.stop)
+        await self.start()
+
+
+class NoDisk(Exception):
+    """Nobody may mount one here."""
+
+
+class Disk:
+    """A small disk of the server's own, mounted at `home`. Only root may do that (Linux)."""
+
+    def __init__(self, home: Path) -> None:
+        self.home = home
+        self._ballast = home / "ballast"
+
+    async def mount(self) -> None:
+        """Raises NoDisk."""
+        self.home.mkdir(mode=0o700, parents=True)
+        if not await _done("mount", "-t", "tmpfs", "-o", f"size={DISK_MIB}m,mode=0700", "tmpfs", str(self.home)):
+            raise NoDisk
+
+    async def unmount(self) -> None:
+        await _done("umount", str(self.home))
+
+    def fill(self) -> None:
+        """Take all the room there is left."""
+        assert self.home.is_mount(), "that would fill everybody's disk"
+        room = os.statvfs(self.home)
+        with self._ballast.open("wb") as file:
+            os.posix_fallocate(file.fileno(), 0, room.f_bavail * room.f_frsize)
+
+    def free(self) -> None:
+        self._ballast.unlink()
+
+
+async def _done(*words: str) -> bool:
+    """Run a command, and whether it succeeded."""
+    silence = asyncio.subprocess.DEVNULL
+    try:
+        return not await (await asyncio.create_subprocess_exec(*words, stdout=silence, stderr=silence)).wait()
+    except OSError:
+        return False
 
 
 class Valkey(Backing):
@@ -191,6 +260,11 @@ class App:
         return self.home / f"die-{self.number}"
 
     @property
+    def clock(self) -> Path:
+        """While this file exists, the process's wall clock is wrong by as many seconds as it says."""
+        return self.home / f"clock-{self.number}"
+
+    @property
     def log(self) -> Path:
         return self.home / f"app-{self.number}.log"
 
@@ -216,7 +290,7 @@ class App:
     async def _started(self, command: tuple[str, ...], end: float) -> bool:
         """Start once; whether it became ready before it ended or time was up."""
         self.trigger.unlink(missing_ok=True)
-        own = {"PROOF_TRIGGER": str(self.trigger), "K2K_SERVER__PORT": str(self.port)}
+        own = {"PROOF_TRIGGER": str(self.trigger), "PROOF_CLOCK": str(self.clock), "K2K_SERVER__PORT": str(self.port)}
         given = {**self.environment, **own, "K2K_METRICS__PORT": str(self.metrics_port)}
         with self.log.open("ab") as log:
             self.process = await asyncio.create_subprocess_exec(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import random
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass
 from itertools import count
 from typing import Any
@@ -34,6 +35,7 @@ class Talk:
     id: str
     people: tuple[Person, Person]
     quiet: bool
+    listing: str
 
 
 @dataclass(frozen=True)
@@ -43,10 +45,16 @@ class Town:
     """The agents of one agency, its owner first: a lead of theirs is for whoever claims first."""
     asker: Person
     """The buyer whose enquiries they race for."""
+    agency: str
 
     @property
     def people(self) -> list[Person]:
         return [*(person for talk in self.talks for person in talk.people), *self.racers, self.asker]
+
+    def followed(self, person: Person) -> tuple[str, ...]:
+        """What the person follows besides their own channel: the listing they talk about, the agency they run."""
+        talks = (f"listing:{talk.listing}" for talk in self.talks if person in talk.people)
+        return (*talks, f"agency:{self.agency}") if person is self.racers[0] else tuple(talks)
 
 
 class Registry:
@@ -58,6 +66,12 @@ class Registry:
         self._rng = rng
         self._room = asyncio.Semaphore(AT_ONCE)
         self._numbers = count(1)
+
+    def at(self, door: str) -> Registry:
+        """The same, but it asks nobody else."""
+        other = copy(self)
+        other._doors = [door]
+        return other
 
     async def person(self, name: str) -> Person:
         """Somebody new, signed in."""
@@ -116,7 +130,7 @@ class Registry:
         first = {"client_id": f"{name}-enquiry", "message": "Is it still free?"}
         enquiry = await self.call(buyer, "POST", f"/listings/{listing}/enquiries", **first)
         await self.call(agent, "POST", f"/leads/{enquiry['lead_id']}/claim")
-        return Talk(enquiry["conversation_id"], (buyer, agent), quiet)
+        return Talk(enquiry["conversation_id"], (buyer, agent), quiet, listing)
 
 
 async def settle(
@@ -140,4 +154,4 @@ async def settle(
         agency["id"],
         [member.id for member in members],
     )
-    return Town(list(talks), [owner, *members], await registry.person("asker"))
+    return Town(list(talks), [owner, *members], await registry.person("asker"), agency["id"])

@@ -51,6 +51,8 @@ class Traffic:
     going_on: bool = True
     healed_at: float = 0.0
     broken: bool = False
+    left: list[str] = field(default_factory=list)
+    """Messages whose senders hung up and never asked what became of them."""
     fresh: list[tuple[str, dict[str, Any]]] = field(default_factory=list)
     """Messages acknowledged since somebody last looked: the client_id, and the id and seq it was given."""
     _numbers: count[int] = field(default_factory=lambda: count(1))
@@ -72,10 +74,15 @@ class Traffic:
         await asyncio.gather(*self._tasks, return_exceptions=True)
 
     def stir(self, seconds: float) -> None:
-        """What happens once during each fault, at moments within `seconds`: quiet people speak, a lead, a sign-out."""
+        """What happens once during each fault, at moments within `seconds`.
+
+        Quiet people speak, prices change, a lead is raced for, somebody signs out.
+        """
         for talk in self.town.talks:
             if talk.quiet:
                 self._own(self._after(seconds, lambda talk=talk: self.say(talk, self.rng.choice(talk.people))))  # type: ignore[misc]
+            else:
+                self._own(self._after(seconds, lambda talk=talk: self._reprice(talk, self.rng.choice(self.doors))))  # type: ignore[misc]
         self._own(self._after(seconds, self.race))
         self._own(self._after(seconds, self.sign_out))
 
@@ -83,8 +90,37 @@ class Traffic:
         """One of the two says something, now."""
         self._own(self.say(talk, self.rng.choice(talk.people)))
 
-    async def say(self, talk: Talk, speaker: Person) -> None:
-        """One message, repeated under its client_id until its fate is known."""
+    def hang_up(self, talk: Talk, seconds: float) -> None:
+        """One of the two says something and is gone `seconds` later; half of them never ask what became of it."""
+        asks = self.rng.random() < 0.5
+        self.counts["hung up"] += 1
+        self._own(self.say(talk, self.rng.choice(talk.people), leaving=seconds, asks=asks))
+
+    def reprice(self, talk: Talk, door: str) -> None:
+        """The agent asks another price, at this door first."""
+        self._own(self._reprice(talk, door))
+
+    async def travel(self, door: str) -> None:
+        """Sign in at this door and be known at all, sign in elsewhere and be known here: one clock for all."""
+        elsewhere = self.rng.choice([other for other in self.doors if other != door])
+        try:
+            await asyncio.gather(self._travel(door), self._travel(elsewhere))
+        except Refused as refusal:
+            self.report(f"signed in at {door} and {elsewhere} they were refused: {refusal}", "traveller")
+        self.counts["travellers"] += 2
+
+    async def _travel(self, door: str) -> None:
+        """Raises Refused."""
+        person = await self.registry.at(door).person(f"traveller{next(self._numbers)}")
+        for other in self.doors:
+            await self.registry.at(other).call(person, "GET", "/auth/me")
+
+    async def say(self, talk: Talk, speaker: Person, *, leaving: float | None = None, asks: bool = True) -> None:
+        """One message, repeated under its client_id until its fate is known.
+
+        With `leaving` the connection of the first attempt is broken so many seconds after it began; unless the
+        speaker `asks`, that was the only attempt.
+        """
         id_ = f"{speaker.name}-{next(self._numbers):08d}"
         text = f"{id_} {'selam ' * self.rng.randint(1, 12)}"
         self.history.note("invoke", id=id_, op="send", by=speaker.id, talk=talk.id)
@@ -92,8 +128,12 @@ class Traffic:
         may_stand = False
         while True:
             try:
-                answer = await self._send(speaker, conversation_id=talk.id, client_id=id_, message=text)
+                attempt = self._send(speaker, leaving, conversation_id=talk.id, client_id=id_, message=text)
+                leaving = None
+                answer = await attempt
             except Refused as refusal:
+                if refusal.number == 503 and not refusal.until:
+                    self.report(f"{id_} was refused for now, but not until when: {refusal}", id_)
                 if refusal.code not in (NOTHING_WRITTEN, PERHAPS_WRITTEN, "limited", "internal server error"):
                     self.report(f"{id_} was refused: {refusal}", id_)
                     self.history.note("fail", id=id_, why=str(refusal))
@@ -109,6 +149,9 @@ class Traffic:
                 may_stand = True
                 self.history.note("info", id=id_, why=str(error))
                 self.counts["no answer"] += 1
+                if not asks:
+                    self.left.append(id_)
+                    return
             except NotSent:
                 pass
             else:
@@ -138,6 +181,13 @@ class Traffic:
         if len(winners) != 1:
             self.report(f"lead {lead} was won by {names}", "racers")
         self.counts["leads"] += 1
+
+    async def _reprice(self, talk: Talk, door: str) -> None:
+        price, path = 1_000_000 + next(self._numbers), f"/properties/{talk.listing}"
+        self.history.note("invoke", id=f"price-{price}", op="price", listing=f"listing:{talk.listing}")
+        await self._insist("PUT", path, talk.people[1], door, json={"price": price})
+        self.history.note("ok", id=f"price-{price}", listing=f"listing:{talk.listing}", price=price)
+        self.counts["prices"] += 1
 
     async def sign_out(self) -> None:
         """Sign in anew, open a socket, sign out at another process: nothing may accept the token any more."""
@@ -195,11 +245,21 @@ class Traffic:
             await asyncio.sleep(self.rng.uniform(0.5, 1.5) * self.pause)
             await self.say(talk, speaker)
 
-    async def _send(self, speaker: Person, **wish: str) -> Any:
+    async def _send(self, speaker: Person, leaving: float | None, **wish: str) -> Any:
         """Over one of the speaker's sockets, or now and then by REST at any process."""
-        if self.rng.random() < 0.25:
-            return await rest(self.http, self.rng.choice(self.doors), "POST", "/chat/messages", speaker, json=wish)
-        return await self.rng.choice(self.devices[speaker.name]).call("chat.send", **wish)
+        if self.rng.random() < (0.25 if leaving is None else 0.75):  # a socket takes longer to come back
+            return await self._post(speaker, leaving, wish)
+        device = self.rng.choice(self.devices[speaker.name])
+        if leaving is not None:
+            asyncio.get_running_loop().call_later(leaving, device.drop)
+        return await device.call("chat.send", **wish)
+
+    async def _post(self, speaker: Person, leaving: float | None, wish: dict[str, str]) -> Any:
+        try:
+            async with asyncio.timeout(leaving):  # which closes the connection
+                return await rest(self.http, self.rng.choice(self.doors), "POST", "/chat/messages", speaker, json=wish)
+        except TimeoutError as error:
+            raise Unknown("hung up") from error
 
     async def _claim(self, agent: Person, lead: str) -> bool:
         """Whether this agent has the lead in the end."""
@@ -211,11 +271,12 @@ class Traffic:
             return False
         return True
 
-    async def _insist(self, method: str, path: str, person: Person, **more: Any) -> Any:
-        """Ask until there is an answer, each time at another process. Raises Refused."""
+    async def _insist(self, method: str, path: str, person: Person, door: str = "", **more: Any) -> Any:
+        """Ask until there is an answer, at this door first and then at any. Raises Refused."""
         while True:
+            door, asked = "", door or self.rng.choice(self.doors)
             try:
-                return await rest(self.http, self.rng.choice(self.doors), method, path, person, **more)
+                return await rest(self.http, asked, method, path, person, **more)
             except (NotSent, Unknown):
                 pass
             except Refused as refusal:
