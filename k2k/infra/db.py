@@ -97,6 +97,8 @@ class Db(Reader):
                 "application_name": "k2k",
                 "timezone": "UTC",
                 "jit": "off",
+                "plan_cache_mode": "force_generic_plan",  # docs/adr/0004
+                "random_page_cost": "1.1",  # what is asked for is in memory or on an SSD
                 "statement_timeout": milliseconds,
                 "idle_in_transaction_session_timeout": str(int(settings.deadline_seconds * 5000)),
             },

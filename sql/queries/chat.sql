@@ -8,7 +8,8 @@ returning id;
 
 -- name: send_many
 -- Messages in the order they came, numbered under their conversation's lock; a repeated client_id finds the first result.
--- The lead is locked as well (and first): an agent who has claimed it either hears a message or finds it stored.
+-- The lead is locked as well (and first): an agent who has claimed it either hears a message or finds it stored. What
+-- belongs together stays in one row from step to step: of arrays the planner expects ten items, and would join by loops.
 with item as (
     select conversation_id, sender_id, client_id, message, place
     from unnest($1::uuid[], $2::uuid[], $3::text[], $4::text[]) with ordinality
@@ -21,51 +22,50 @@ with item as (
     select id, lead_id, top_seq from conversations
     where id = any ($1::uuid[]) and lead_id = any (array(select id from lead))
     order by id for no key update
-), allowed as (
+), judged as materialized (
     select item.*, talk.top_seq,
-           array_remove(array[user_channel(lead.buyer_id), user_channel(lead.claimed_by)], null) as people
+           case item.sender_id when lead.buyer_id then lead.claimed_by else lead.buyer_id end as receiver_id,
+           array_remove(array[user_channel(lead.buyer_id), user_channel(lead.claimed_by)], null) as people,
+           known.id as known_id, known.seq as known_seq, known.message as known_message, known.created_at as known_at,
+           talk.id is not null and known.id is null and item.place = min(item.place) over (
+               partition by item.conversation_id, item.sender_id, item.client_id) as fresh
     from item
-    join talk on talk.id = item.conversation_id
-    join lead on lead.id = talk.lead_id
-    where item.sender_id in (lead.buyer_id, lead.claimed_by)
-), known as (
-    select messages as whole, conversation_id, sender_id, client_id
-    from messages
-    where (conversation_id, sender_id, client_id) in (select conversation_id, sender_id, client_id from allowed)
-), fresh as (
-    select *, top_seq + row_number() over (partition by conversation_id order by place) as seq
+    left join (talk join lead on lead.id = talk.lead_id)
+        on talk.id = item.conversation_id and item.sender_id in (lead.buyer_id, lead.claimed_by)
+    left join messages as known on (known.conversation_id, known.sender_id, known.client_id)
+                                 = (talk.id, item.sender_id, item.client_id)
+), told as materialized (
+    select place, conversation_id, sender_id, client_id, message as sent, receiver_id, people, fresh,
+           coalesce(known_id, first_value(new_id) over same_wish) as id,
+           coalesce(known_seq, first_value(new_seq) over same_wish) as seq,
+           coalesce(known_message, first_value(message) over same_wish) as message,
+           coalesce(known_at, now()) as created_at
     from (
-        select distinct on (conversation_id, sender_id, client_id) * from allowed
-        where (conversation_id, sender_id, client_id) not in (select conversation_id, sender_id, client_id from known)
-        order by conversation_id, sender_id, client_id, place
-    ) as first_of_each
+        select judged.*, case when fresh then uuidv7() end as new_id,
+               top_seq + count(*) filter (where fresh) over (partition by conversation_id order by place) as new_seq
+        from judged
+    ) as numbered
+    window same_wish as (partition by conversation_id, sender_id, client_id order by place)
 ), stored as (
-    insert into messages (conversation_id, seq, sender_id, client_id, message)
-    select conversation_id, seq, sender_id, client_id, message from fresh
-    returning messages as whole, conversation_id, sender_id, client_id
+    insert into messages (conversation_id, seq, id, sender_id, client_id, message, created_at)
+    select conversation_id, seq, id, sender_id, client_id, message, created_at from told where fresh
 ), advanced as (
     update conversations set top_seq = newest.seq, updated_at = now()
-    from (select conversation_id, max(seq) as seq from fresh group by conversation_id) as newest
+    from (select conversation_id, max(seq) as seq from told where fresh group by conversation_id) as newest
     where conversations.id = newest.conversation_id
-), result as (
-    select whole, conversation_id, sender_id, client_id from known
-    union all
-    select whole, conversation_id, sender_id, client_id from stored
-), outcome as (
-    select item.place::int as position,
-           case when fresh.place is null then '[]' else jsonb_build_array(jsonb_build_object(
-               'type', 'message.new',
-               'to', fresh.people,
-               'data', jsonb_build_object(
-                   'conversation_id', item.conversation_id, 'message_id', (result.whole).id,
-                   'seq', (result.whole).seq, 'sender_id', item.sender_id, 'client_id', item.client_id),
-               'joined', jsonb_build_object('message', (result.whole).message))) end as events,
-           message_body(result.whole) as body, (result.whole).message = item.message as same
-    from item
-    left join result using (conversation_id, sender_id, client_id)
-    left join fresh on fresh.place = item.place
 )
-select * from outcome;
+select place::int as position,
+       case when not fresh then '[]' else jsonb_build_array(jsonb_build_object(
+           'type', 'message.new',
+           'to', people,
+           'data', jsonb_build_object(
+               'conversation_id', conversation_id, 'message_id', id, 'seq', seq, 'sender_id', sender_id,
+               'client_id', client_id),
+           'joined', jsonb_build_object('message', message))) end as events,
+       message_body(row (conversation_id, seq, id, sender_id, client_id, message, created_at)::messages, receiver_id)
+           as body,
+       case when seq is not null then message = sent end as same
+from told;
 
 -- name: list_conversations
 -- A person's conversations, the one that last moved first, each with its newest message.
