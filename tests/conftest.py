@@ -11,19 +11,24 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
 from pydantic import SecretStr
 
+from k2k.app import LIVE, OPERATIONS
 from k2k.core.settings import Settings, load
 from k2k.infra import embedded, migrations
+from k2k.web import asyncapi, openapi
 from tests.support import Api, Node, People, Subprocess, Workplace
 
 pytest_plugins = ["tests.needs"]
 
 TEMPLATE = "k2k_template"
+Source = TypeVar("Source")
 _servers: list[tuple[Path, embedded.Server, embedded.Server]] = []
 
 
@@ -118,7 +123,7 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
     await node.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def second_node(settings: Settings) -> AsyncIterator[Node]:
     """Another serving process that shares nothing with the first but the servers."""
     node = await Node.start(settings)
@@ -149,6 +154,20 @@ def own_valkey(tmp_path: Path) -> Iterator[embedded.Server]:
     server = embedded.start_valkey(tmp_path / "valkey")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _documents_made_once() -> Iterator[None]:
+    """All nodes serve the same documents: to make them anew is most of what it takes to start one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openapi, "document", _once(openapi.document, OPERATIONS))
+        patch.setattr(asyncapi, "document", _once(asyncapi.document, LIVE))
+        yield
+
+
+def _once(make: Callable[[Source], dict[str, Any]], usual: Source) -> Callable[[Source], dict[str, Any]]:
+    made = cache(lambda: make(usual))
+    return lambda source: made() if source is usual else make(source)
 
 
 @pytest.fixture(autouse=True)
