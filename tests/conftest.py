@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any, TypeVar
 
 import pytest
+import structlog
 from pydantic import SecretStr
 
 from k2k.app import LIVE, OPERATIONS
@@ -34,6 +35,7 @@ _servers: list[tuple[Path, embedded.Server, embedded.Server]] = []
 
 def pytest_configure(config: pytest.Config) -> None:
     """Once a run, before any worker: servers and template."""
+    _write_plain_tracebacks()
     if hasattr(config, "workerinput"):
         return
     home = Path(tempfile.mkdtemp(prefix="k2k-test-"))
@@ -44,6 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
     asyncio.run(migrations.check_server(template))
     migrations.migrate(template)
     config.k2k_servers = (postgres.url, valkey.url)  # type: ignore[attr-defined]
+
+
+def _write_plain_tracebacks() -> None:
+    """As the service does. The pretty ones that structlog makes by itself hold up everybody for a second each."""
+    *steps, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*steps, plain])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:

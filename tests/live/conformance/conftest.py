@@ -12,7 +12,6 @@ from tests.live.conformance.python_app import PythonApp
 from tests.live.conformance.relay import Relay
 from tests.support import Node
 
-
 SDKS = ("javascript", "python")
 ENCODINGS: Mapping[str, bool] = {"json": False, "protobuf": True}
 
