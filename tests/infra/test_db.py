@@ -62,6 +62,19 @@ async def opened(settings: Settings, url: str, *, deadline: float = DEADLINE, co
     return await Db.open(database, Clock())
 
 
+async def opened_in_haste(settings: Settings, url: str) -> Db:
+    """With the short deadline, which on a busy machine may not do for a first connection."""
+    opening: list[Db] = []
+
+    async def is_open() -> bool:
+        with contextlib.suppress(TimeoutError):
+            opening.append(await opened(settings, url))
+        return bool(opening)
+
+    await eventually(is_open)
+    return opening[0]
+
+
 @pytest.fixture
 async def db(settings: Settings, database_url: str) -> AsyncIterator[Db]:
     """One whose deadline no story reaches by itself."""
@@ -73,16 +86,9 @@ async def db(settings: Settings, database_url: str) -> AsyncIterator[Db]:
 @pytest.fixture
 async def hasty(settings: Settings, database_url: str) -> AsyncIterator[Db]:
     """One that gives up after DEADLINE."""
-    opening: list[Db] = []
-
-    async def is_open() -> bool:
-        with contextlib.suppress(TimeoutError):  # on a busy machine so little may not do for a new connection
-            opening.append(await opened(settings, database_url))
-        return bool(opening)
-
-    await eventually(is_open)
-    yield opening[0]
-    await opening[0].close()
+    db = await opened_in_haste(settings, database_url)
+    yield db
+    await db.close()
 
 
 @pytest.fixture
@@ -219,9 +225,11 @@ def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
 @pytest.fixture
 async def fragile(own_postgres: Frozen, settings: Settings) -> AsyncIterator[Db]:
     """Connected to the server that may freeze, every connection in use once before."""
-    db = await opened(settings, own_postgres.server.url)
-    await db.records("create table if not exists written (id uuid primary key)", ())
-    await asyncio.gather(*(db.records("select pg_sleep(0.01)", ()) for _ in range(3)))
+    setting_up = await asyncpg.connect(own_postgres.server.url)
+    await setting_up.execute("create table if not exists written (id uuid primary key)")
+    await setting_up.close()
+    db = await opened_in_haste(settings, own_postgres.server.url)
+    await heals(db)
     yield db
     own_postgres.thaw()
     await db.close()
