@@ -11,24 +11,31 @@ import os
 import secrets
 import shutil
 import tempfile
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Callable, Iterator
+from functools import cache
 from pathlib import Path
+from typing import Any, TypeVar
 
 import pytest
+import structlog
 from pydantic import SecretStr
 
+from k2k.app import LIVE, OPERATIONS
 from k2k.core.settings import Settings, load
 from k2k.infra import embedded, migrations
+from k2k.web import asyncapi, openapi
 from tests.support import Api, Node, People, Subprocess, Workplace
 
 pytest_plugins = ["tests.needs"]
 
 TEMPLATE = "k2k_template"
+Source = TypeVar("Source")
 _servers: list[tuple[Path, embedded.Server, embedded.Server]] = []
 
 
 def pytest_configure(config: pytest.Config) -> None:
     """Once a run, before any worker: servers and template."""
+    _write_plain_tracebacks()
     if hasattr(config, "workerinput"):
         return
     home = Path(tempfile.mkdtemp(prefix="k2k-test-"))
@@ -39,6 +46,13 @@ def pytest_configure(config: pytest.Config) -> None:
     asyncio.run(migrations.check_server(template))
     migrations.migrate(template)
     config.k2k_servers = (postgres.url, valkey.url)  # type: ignore[attr-defined]
+
+
+def _write_plain_tracebacks() -> None:
+    """As the service does. The pretty ones that structlog makes by itself hold up everybody for a second each."""
+    *steps, _ = structlog.get_config()["processors"]
+    plain = structlog.dev.ConsoleRenderer(colors=False, exception_formatter=structlog.dev.plain_traceback)
+    structlog.configure(processors=[*steps, plain])
 
 
 def pytest_unconfigure(config: pytest.Config) -> None:
@@ -118,7 +132,7 @@ async def node(settings: Settings) -> AsyncIterator[Node]:
     await node.stop()
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def second_node(settings: Settings) -> AsyncIterator[Node]:
     """Another serving process that shares nothing with the first but the servers."""
     node = await Node.start(settings)
@@ -149,6 +163,20 @@ def own_valkey(tmp_path: Path) -> Iterator[embedded.Server]:
     server = embedded.start_valkey(tmp_path / "valkey")
     yield server
     server.stop()
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _documents_made_once() -> Iterator[None]:
+    """All nodes serve the same documents: to make them anew is most of what it takes to start one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(openapi, "document", _once(openapi.document, OPERATIONS))
+        patch.setattr(asyncapi, "document", _once(asyncapi.document, LIVE))
+        yield
+
+
+def _once(make: Callable[[Source], dict[str, Any]], usual: Source) -> Callable[[Source], dict[str, Any]]:
+    made = cache(lambda: make(usual))
+    return lambda source: made() if source is usual else make(source)
 
 
 @pytest.fixture(autouse=True)

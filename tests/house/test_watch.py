@@ -38,6 +38,7 @@ def expressions() -> Iterator[Any]:
         yield pytest.param(rule["expr"], id=rule["alert"])
 
 
+@pytest.fixture(scope="module")
 async def there(node: Node) -> set[str]:
     """Every name a query may use of a real process."""
     async with exposed(node.process.metrics) as base:
@@ -54,9 +55,9 @@ def ours(metrics: Metrics) -> dict[str, tuple[str, ...]]:
 
 
 @pytest.mark.parametrize("expression", list(expressions()))
-async def test_what_is_asked_for_is_there(node: Node, expression: str) -> None:
+async def test_what_is_asked_for_is_there(node: Node, there: set[str], expression: str) -> None:
     names = set(SERIES.findall(re.sub(r'"[^"]*"', "", expression)))
-    assert names <= await there(node)
+    assert names <= there
     labels = {name.removesuffix("_total"): its for name, its in ours(node.process.metrics).items()}
     known = {label for its in labels.values() for label in its} | OF_PROMETHEUS
     for name, selector in SELECTED.findall(expression):

@@ -31,7 +31,7 @@ from tests.support import eventually
 
 DEADLINE = 0.3
 # Room for a busy machine; every wait that is not bounded by the deadline is longer than both together.
-ROOM = 0.4
+ROOM = 2.0
 
 
 class Happened(Event):
@@ -62,15 +62,31 @@ async def opened(settings: Settings, url: str, *, deadline: float = DEADLINE, co
     return await Db.open(database, Clock())
 
 
+async def opened_in_haste(settings: Settings, url: str) -> Db:
+    """With the short deadline, which on a busy machine may not do for a first connection."""
+    opening: list[Db] = []
+
+    async def is_open() -> bool:
+        with contextlib.suppress(TimeoutError):
+            opening.append(await opened(settings, url))
+        return bool(opening)
+
+    await eventually(is_open)
+    return opening[0]
+
+
 @pytest.fixture
 async def db(settings: Settings, database_url: str) -> AsyncIterator[Db]:
-    async def open_one() -> Db | None:
-        try:
-            return await opened(settings, database_url)
-        except TimeoutError:  # on a busy machine the short deadline may not do for a new connection
-            return None
+    """One whose deadline no story reaches by itself."""
+    db = await opened(settings, database_url, deadline=4)
+    yield db
+    await db.close()
 
-    db = await open_one() or await open_one() or await opened(settings, database_url)
+
+@pytest.fixture
+async def hasty(settings: Settings, database_url: str) -> AsyncIterator[Db]:
+    """One that gives up after DEADLINE."""
+    db = await opened_in_haste(settings, database_url)
     yield db
     await db.close()
 
@@ -209,9 +225,11 @@ def own_postgres(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Frozen]:
 @pytest.fixture
 async def fragile(own_postgres: Frozen, settings: Settings) -> AsyncIterator[Db]:
     """Connected to the server that may freeze, every connection in use once before."""
-    db = await opened(settings, own_postgres.server.url)
-    await db.records("create table if not exists written (id uuid primary key)", ())
-    await asyncio.gather(*(db.records("select pg_sleep(0.01)", ()) for _ in range(3)))
+    setting_up = await asyncpg.connect(own_postgres.server.url)
+    await setting_up.execute("create table if not exists written (id uuid primary key)")
+    await setting_up.close()
+    db = await opened_in_haste(settings, own_postgres.server.url)
+    await heals(db)
     yield db
     own_postgres.thaw()
     await db.close()
@@ -224,7 +242,7 @@ async def heals(db: Db) -> None:
         outcomes = await asyncio.gather(*(db.ping() for _ in range(6)), return_exceptions=True)
         return all(outcome is None for outcome in outcomes)
 
-    await eventually(well, seconds=3)
+    await eventually(well)
 
 
 @pytest.mark.parametrize(
@@ -254,7 +272,7 @@ async def test_waiting_in_line_for_a_frozen_server_ends_as_well(own_postgres: Fr
 async def test_gathering_behind_a_call_that_is_stuck_does_not_double_the_wait(
     own_postgres: Frozen, settings: Settings
 ) -> None:
-    db = await opened(settings, own_postgres.server.url, deadline=0.8)
+    db = await opened(settings, own_postgres.server.url, deadline=1.5)
     writes = Writes(lambda items: None)
     writes.gate.set()
     own_postgres.freeze()
@@ -264,7 +282,7 @@ async def test_gathering_behind_a_call_that_is_stuck_does_not_double_the_wait(
     own_postgres.thaw()
     assert type((await first)[0]) is OutcomeUnknown
     assert isinstance(second, Unavailable)
-    assert seconds < 0.8 + ROOM
+    assert seconds < 2 * 1.5
     await heals(db)
     await db.close()
 
@@ -298,7 +316,7 @@ async def test_a_caller_that_gives_up_on_a_frozen_server_is_let_go_within_the_de
     own_postgres.freeze()
     outcome, seconds = await took(impatient())
     assert isinstance(outcome, TimeoutError | Unavailable)
-    assert seconds < DEADLINE + 0.75 * ROOM
+    assert seconds < 2 * DEADLINE
     own_postgres.thaw()
     await heals(fragile)
 
@@ -394,17 +412,17 @@ async def test_a_lost_connection_does_not_hide_what_was_decided_on_it(
     assert type(await raised_by(story())) is NotFound
 
 
-async def test_a_transaction_that_outlives_the_deadline_is_given_up(db: Db) -> None:
+async def test_a_transaction_that_outlives_the_deadline_is_given_up(hasty: Db) -> None:
     channel = a_channel()
 
     async def story() -> None:
-        async with db.transaction() as tx:
+        async with hasty.transaction() as tx:
             tx.emit(Happened(number=1), to=[channel])
             await tx.records("select 1", ())
             await asyncio.sleep(DEADLINE + 0.1)
 
     assert type(await raised_by(story())) is Unavailable
-    assert await stored(db, channel) == 0
+    assert await stored(hasty, channel) == 0
 
 
 async def test_idle_connections_that_the_server_ended_cost_unavailable_at_most(
@@ -420,21 +438,21 @@ async def test_idle_connections_that_the_server_ended_cost_unavailable_at_most(
         await heals(db)
 
 
-async def test_a_statement_that_takes_too_long_is_unavailable(db: Db) -> None:
-    outcome, seconds = await took(db.records("select pg_sleep(5)", ()))
+async def test_a_statement_that_takes_too_long_is_unavailable(hasty: Db) -> None:
+    outcome, seconds = await took(hasty.records("select pg_sleep(5)", ()))
     assert type(outcome) is Unavailable
     assert seconds < DEADLINE + ROOM
-    await heals(db)
+    await heals(hasty)
 
 
-async def test_a_busy_pool_is_unavailable_within_the_deadline(db: Db) -> None:
-    busy = [await db.pool.acquire() for _ in range(3)]
-    outcome, seconds = await took(db.ping())
+async def test_a_busy_pool_is_unavailable_within_the_deadline(hasty: Db) -> None:
+    busy = [await hasty.pool.acquire() for _ in range(3)]
+    outcome, seconds = await took(hasty.ping())
     for connection in busy:
-        await db.pool.release(connection)
+        await hasty.pool.release(connection)
     assert type(outcome) is Unavailable
     assert seconds < DEADLINE + ROOM
-    await heals(db)
+    await heals(hasty)
 
 
 async def test_a_deadlock_is_unavailable_for_one_and_well_for_the_other(settings: Settings, database_url: str) -> None:

@@ -51,7 +51,9 @@ async def url(servers: tuple[str, str]) -> AsyncIterator[str]:
 
 @pytest.fixture
 async def db(settings: Settings, url: str) -> AsyncIterator[Db]:
-    database = settings.database.model_copy(update={"url": SecretStr(url), "pool_min": 1, "pool_max": 4})
+    database = settings.database.model_copy(
+        update={"url": SecretStr(url), "pool_min": 1, "pool_max": 4, "deadline_seconds": 30.0}
+    )
     db = await Db.open(database, Clock())
     yield db
     await db.close()

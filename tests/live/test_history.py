@@ -203,7 +203,8 @@ async def test_a_client_that_never_reads_is_sent_no_more_than_may_wait_for_it(
     """It holds one page and its connection's buffers, not its whole absence; it is closed for owing a pong."""
     person = await people.buyer()
     quick = settings.live.model_copy(update={"ping_seconds": 0.5, "pong_seconds": 1.0})
-    node = await Node.start(settings.model_copy(update={"live": quick}))
+    patient = settings.database.model_copy(update={"deadline_seconds": 20.0})  # for writing thirteen megabytes at once
+    node = await Node.start(settings.model_copy(update={"live": quick, "database": patient}))
     async with node.live(person.token) as left:
         pass
     await note(node, person, *range(900), filling="x" * 15_000)

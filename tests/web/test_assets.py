@@ -33,10 +33,10 @@ def with_assets(settings: Settings, directory: Path, **more: bool) -> Settings:
     return settings.model_copy(update={"server": settings.server.model_copy(update={"assets": directory, **more})})
 
 
-@pytest.fixture
-async def site(settings: Settings, tmp_path: Path) -> AsyncIterator[Node]:
+@pytest.fixture(scope="module")
+async def site(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
     """A node with its own, made-up packages."""
-    node = await Node.start(with_assets(settings, installed(tmp_path / "node_modules")))
+    node = await Node.start(with_assets(settings, installed(tmp_path_factory.mktemp("site") / "node_modules")))
     yield node
     await node.stop()
 

@@ -18,6 +18,8 @@ from tests.support import PASSWORD, Node, People
 
 pytestmark = pytest.mark.needs("chromium", "npm packages")
 
+PATIENCE = 30
+"""Seconds a page may take on a busy machine to draw what is expected of it."""
 OPEN_SOCKET = """url => new Promise(resolve => {
     const socket = new WebSocket(url);
     socket.onopen = () => { resolve("open"); socket.close(); };
@@ -54,6 +56,7 @@ class Tab:
 @pytest.fixture(scope="module")
 async def browser() -> AsyncIterator[Browser]:
     async with async_playwright() as playwright:
+        expect.set_options(timeout=PATIENCE * 1000)
         browser = await playwright.chromium.launch(executable_path=programs.chromium(), headless=True)
         yield browser
         await browser.close()
@@ -62,7 +65,7 @@ async def browser() -> AsyncIterator[Browser]:
 @pytest.fixture
 async def tab(browser: Browser) -> AsyncIterator[Tab]:
     context = await browser.new_context(viewport={"width": 390, "height": 844})
-    context.set_default_timeout(10_000)
+    context.set_default_timeout(PATIENCE * 1000)
     tab = Tab(await context.new_page())
     tab.watch()
     yield tab

@@ -40,7 +40,7 @@ class Rollout:
     old: str
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def rollout(settings: Settings) -> AsyncIterator[Rollout]:
     old, new = key_of(settings), secrets.token_urlsafe(48)
     async with AsyncExitStack() as stack:

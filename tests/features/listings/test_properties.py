@@ -117,10 +117,16 @@ FAULTS = [
 ]
 
 
-@pytest.mark.parametrize(("name", "value"), FAULTS)
-async def test_bad_offers_are_refused(api: Api, people: People, name: str, value: object) -> None:
+@pytest.fixture(scope="module")
+async def offer(api: Api, people: People) -> tuple[Person, dict[str, Any]]:
+    """A published property that nobody changes, and its seller."""
     seller = await people.agent()
-    mine = await published(api, seller)
+    return seller, await published(api, seller)
+
+
+@pytest.mark.parametrize(("name", "value"), FAULTS)
+async def test_bad_offers_are_refused(api: Api, offer: tuple[Person, dict[str, Any]], name: str, value: object) -> None:
+    seller, mine = offer
     new = await api.post("/properties", json=apartment(**{name: value}), token=seller.token)
     changed = await api.put(f"/properties/{mine['id']}", json={name: value}, token=seller.token)
     for refused in (new, changed):

@@ -6,19 +6,13 @@ from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 
 import pytest
 
-from k2k.core.settings import Settings
 from tests.live.conformance.app import App
-from tests.live.conformance.javascript_app import JavaScriptApp
+from tests.live.conformance.javascript_app import JavaScript
 from tests.live.conformance.python_app import PythonApp
 from tests.live.conformance.relay import Relay
 from tests.support import Node
 
-
-async def _python(*, protobuf: bool) -> App:
-    return PythonApp(protobuf=protobuf)
-
-
-SDKS: Mapping[str, Callable[..., Awaitable[App]]] = {"javascript": JavaScriptApp.start, "python": _python}
+SDKS = ("javascript", "python")
 ENCODINGS: Mapping[str, bool] = {"json": False, "protobuf": True}
 
 
@@ -34,11 +28,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
             "start_app",
             [
                 pytest.param(
-                    (start, protobuf),
+                    (sdk, protobuf),
                     id=f"{sdk}-{encoding}",
                     marks=[pytest.mark.needs("npm packages")] if sdk == "javascript" else [],
                 )
-                for sdk, start in SDKS.items()
+                for sdk in SDKS
                 for encoding, protobuf in ENCODINGS.items()
                 if sdk not in lacking
             ],
@@ -46,15 +40,26 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         )
 
 
+@pytest.fixture(scope="session")
+async def javascript() -> AsyncIterator[JavaScript]:
+    """Where the apps with the JavaScript SDK run."""
+    javascript = JavaScript()
+    yield javascript
+    await javascript.close()
+
+
 @pytest.fixture
-async def start_app(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[], Awaitable[App]]]:
+async def start_app(
+    request: pytest.FixtureRequest, javascript: JavaScript
+) -> AsyncIterator[Callable[[], Awaitable[App]]]:
     """Starts apps of one SDK, which end with the test."""
-    start, protobuf = request.param
+    sdk, protobuf = request.param
     apps: list[App] = []
 
     async def started() -> App:
-        apps.append(await start(protobuf=protobuf))
-        return apps[-1]
+        app = await javascript.app(protobuf=protobuf) if sdk == "javascript" else PythonApp(protobuf=protobuf)
+        apps.append(app)
+        return app
 
     yield started
     for app in apps:
@@ -64,14 +69,6 @@ async def start_app(request: pytest.FixtureRequest) -> AsyncIterator[Callable[[]
 @pytest.fixture
 async def app(start_app: Callable[[], Awaitable[App]]) -> App:
     return await start_app()
-
-
-@pytest.fixture(scope="session")
-async def other_node(settings: Settings) -> AsyncIterator[Node]:
-    """A second serving process, which the apps may find when they come back."""
-    other = await Node.start(settings)
-    yield other
-    await other.stop()
 
 
 @pytest.fixture
