@@ -53,19 +53,21 @@ with item as (
     update conversations set top_seq = newest.seq, updated_at = now()
     from (select conversation_id, max(seq) as seq from told where fresh group by conversation_id) as newest
     where conversations.id = newest.conversation_id
+), outcome as (
+    select place::int as position,
+           case when not fresh then '[]' else jsonb_build_array(jsonb_build_object(
+               'type', 'message.new',
+               'to', people,
+               'data', jsonb_build_object(
+                   'conversation_id', conversation_id, 'message_id', id, 'seq', seq, 'sender_id', sender_id,
+                   'client_id', client_id),
+               'joined', jsonb_build_object('message', message))) end as events,
+           message_body(row (conversation_id, seq, id, sender_id, client_id, message, created_at)::messages, receiver_id)
+               as body,
+           case when seq is not null then message = sent end as same
+    from told
 )
-select place::int as position,
-       case when not fresh then '[]' else jsonb_build_array(jsonb_build_object(
-           'type', 'message.new',
-           'to', people,
-           'data', jsonb_build_object(
-               'conversation_id', conversation_id, 'message_id', id, 'seq', seq, 'sender_id', sender_id,
-               'client_id', client_id),
-           'joined', jsonb_build_object('message', message))) end as events,
-       message_body(row (conversation_id, seq, id, sender_id, client_id, message, created_at)::messages, receiver_id)
-           as body,
-       case when seq is not null then message = sent end as same
-from told;
+select * from outcome;
 
 -- name: list_conversations
 -- A person's conversations, the one that last moved first, each with its newest message.
