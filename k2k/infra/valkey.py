@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from redis.asyncio import Redis
 from redis.asyncio.retry import Retry
 from redis.backoff import NoBackoff
@@ -16,11 +18,12 @@ AWAY = (RedisError, OSError, TimeoutError, RuntimeError)
 connection that has just been lost, where asyncio's own loop says nothing."""
 
 
-def client(settings: RedisSettings) -> Redis:
+def client(settings: RedisSettings, **options: Any) -> Redis:
     """A client with connections of its own; it connects when first used."""
     return Redis.from_url(
         settings.url.get_secret_value(),
         socket_timeout=SOCKET_SECONDS,
         socket_connect_timeout=SOCKET_SECONDS,
         retry=Retry(NoBackoff(), 0),
+        **options,
     )

@@ -267,24 +267,6 @@ async def test_an_unforeseen_fault_in_connect_sends_the_client_to_try_again(
         assert (await live.rpc("me.get"))["id"] == str(person.id)
 
 
-@pytest.mark.parametrize("fault", [RuntimeError, AttributeError])
-async def test_a_subscription_that_breaks_inside_the_redis_client_keeps_nobody_out(
-    node: Node, people: People, monkeypatch: pytest.MonkeyPatch, fault: type[Exception]
-) -> None:
-    """What redis-py says when its connection ends while another task uses it."""
-    person = await people.buyer()
-
-    async def broken(*_: Any) -> None:
-        raise fault("read() called while another coroutine is already waiting for incoming data")
-
-    with monkeypatch.context() as patched:
-        patched.setattr(node.process.pubsub._listener, "subscribe", broken)
-        async with node.live(person.token) as first:
-            assert (await first.rpc("me.get"))["id"] == str(person.id)
-    async with node.live(person.token) as second:
-        assert (await second.rpc("me.get"))["id"] == str(person.id)
-
-
 @pytest.mark.parametrize("away", ["sign-ins", "streams"])
 async def test_connecting_while_the_database_is_away_is_to_be_tried_again(
     node: Node, people: People, monkeypatch: pytest.MonkeyPatch, away: str

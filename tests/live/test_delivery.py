@@ -186,7 +186,7 @@ async def test_redis_that_comes_back_is_used_again(
         await hear(live, 1)
         for process in (a.process, b.process):
             async with process.pubsub._redis.client() as client:
-                await client.execute_command("CLIENT", "KILL", "TYPE", "pubsub", "SKIPME", "yes")  # type: ignore[no-untyped-call]
+                await client.execute_command("CLIENT", "KILL", "USER", "default", "SKIPME", "yes")  # type: ignore[no-untyped-call]
             await eventually(lambda process=process: is_down(process.pubsub))  # type: ignore[misc]
             for both in (a, b):
                 await eventually(lambda both=both: is_up(both))  # type: ignore[misc]
