@@ -48,11 +48,11 @@ async def list_messages(call: Call, query: MessagesQuery) -> Json[list[Message]]
     status=201,
     raises=(ConversationNotFound, IdempotencyMismatch),
 )
-async def send_message(call: Call, body: SendWish) -> SentMessage:
+async def send_message(call: Call, body: SendWish) -> Json[SentMessage]:
     """Say something. The same client_id again answers the same message and says nothing twice."""
     send = Send(body.conversation_id, call.user.id, body.client_id, body.message)
     sent = await call.together(service.send_many, send)
-    return sent.answer()
+    return sent.rendered()
 
 
 @routes.get(

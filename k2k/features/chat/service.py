@@ -7,6 +7,8 @@ from dataclasses import dataclass
 from typing import Any
 from uuid import UUID
 
+from pydantic_core import to_json
+
 from k2k.core.errors import DomainError, IdempotencyMismatch, Unavailable
 from k2k.core.ids import AgencyId, ConversationId, LeadId, MessageId, UserId, user_channel
 from k2k.features.chat import store
@@ -20,16 +22,25 @@ from k2k.ops.registry import Json
 
 @dataclass(frozen=True, slots=True)
 class Sent:
-    """A stored message and the events that told of it (none on a repeat)."""
+    """A stored message, as PostgreSQL rendered it, and the events that told of it (none on a repeat)."""
 
-    message: Message
+    sender_id: UserId
+    body: bytes
     emitted: Emitted
 
-    def answer(self) -> SentMessage:
+    @property
+    def message(self) -> Message:
+        return Message.model_validate_json(self.body)
+
+    def rendered(self) -> Json[SentMessage]:
         """With its place in the sender's own stream. After COMMIT only."""
-        place = self.emitted.position(user_channel(self.message.sender_id))
-        position = StreamPosition.of(place) if place is not None else None
-        return SentMessage(**dict(self.message), position=position)
+        place = self.emitted.position(user_channel(self.sender_id))
+        position = to_json(StreamPosition.of(place) if place is not None else None)
+        return Json(b'%b, "position": %b}' % (self.body.removesuffix(b"}"), position))
+
+    def answer(self) -> SentMessage:
+        """The same as a model."""
+        return SentMessage.model_validate_json(self.rendered())
 
 
 async def open_conversation(tx: Tx, lead: LeadId, agency: AgencyId | None) -> ConversationId:
@@ -43,15 +54,16 @@ async def send_many(tx: Tx, sends: Sequence[Send]) -> list[Sent | DomainError]:
     Outcomes besides: ConversationNotFound for whoever takes no part, IdempotencyMismatch where the client_id was
     used for another text.
     """
-    return [_outcome(announced.row, announced.emitted) for announced in await store.send_many(tx, sends)]
+    announced = await store.send_many(tx, sends)
+    return [_outcome(send, one.row, one.emitted) for send, one in zip(sends, announced, strict=True)]
 
 
-def _outcome(row: store.SendRow, emitted: Emitted) -> Sent | DomainError:
+def _outcome(send: Send, row: store.SendRow, emitted: Emitted) -> Sent | DomainError:
     if row.same is None:
         return ConversationNotFound()
     if not row.same:
         return IdempotencyMismatch()
-    return Sent(Message.model_validate_json(row.body), emitted)
+    return Sent(send.sender_id, row.body, emitted)
 
 
 async def list_conversations(db: Reader, user: UserId, limit: int) -> Json[list[Conversation]]:

@@ -15,13 +15,6 @@ create or replace function event_body(id uuid, type text, at timestamptz, data j
 language sql stable parallel safe
 return jsonb_build_object('id', id, 'type', type, 'at', utc(at), 'data', data);
 
-create function message_body(row_of messages, receiver_id uuid) returns jsonb
-language sql stable parallel safe
-return jsonb_build_object(
-    'id', row_of.id, 'conversation_id', row_of.conversation_id, 'seq', row_of.seq, 'sender_id', row_of.sender_id,
-    'receiver_id', receiver_id, 'client_id', row_of.client_id, 'message', row_of.message,
-    'created_at', utc(row_of.created_at));
-
 -- The streams are read while they are locked, and go as arrays from step to step. A join of JSON with the table, whose
 -- size the planner guesses at ten thousand rows, would read the whole of it.
 create or replace function emit(announced jsonb)
@@ -84,6 +77,5 @@ begin
 end
 $$;
 
--- Their counters move with every message and event: room on the page keeps the new version beside the old one.
+-- The counter moves with every event: room on the page keeps the new version beside the old one.
 alter table streams set (fillfactor = 70);
-alter table conversations set (fillfactor = 70);

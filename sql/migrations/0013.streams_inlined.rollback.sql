@@ -1,4 +1,3 @@
-alter table conversations reset (fillfactor);
 alter table streams reset (fillfactor);
 create or replace function emit(announced jsonb)
 returns table (ref int, n int, channel text, epoch text, "offset" bigint, type text, body jsonb)
@@ -46,7 +45,6 @@ begin
         order by event.n, target.channel;
 end
 $$;
-drop function message_body(messages, uuid);
 create or replace function event_body(id uuid, type text, at timestamptz, data jsonb) returns jsonb
 language sql immutable parallel safe
 return jsonb_build_object('id', id, 'type', type, 'at', utc(at), 'data', data);
