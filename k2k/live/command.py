@@ -199,7 +199,7 @@ class Commands:
     async def _admit(self, operation: Operation, principal: Principal | None, address: str) -> Principal | None:
         """The person as of now. Raises Limited, Unauthenticated, TokenExpired or Denied."""
         if principal is not None:
-            principal = await self.authenticator.check(principal, self.services.db.clock.now())
+            principal = await self.authenticator.check(principal, self.services.db.clock.now(), told=True)
         self.guard.enforce(await self.guard.count(operation, principal, address))
         permit(principal, operation.may)
         return principal

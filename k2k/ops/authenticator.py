@@ -30,10 +30,11 @@ class Authenticator(Protocol):
         has ended, Unavailable if the database cannot be asked.
         """
 
-    async def check(self, principal: Principal, now: datetime, *, fresh: bool = False) -> Principal:
+    async def check(self, principal: Principal, now: datetime, *, fresh: bool = False, told: bool = False) -> Principal:
         """The same person as of now, for a socket that proved itself before. Raises as `authenticate` does.
 
-        `fresh` goes past what is remembered for a second, for moments when even that is too old.
+        `fresh` goes past what is remembered for a second, for moments when even that is too old. Who is `told` when the
+        sign-in ends, as a socket is, need not ask whether it has: what was known some seconds ago will do.
         """
 
 

@@ -20,6 +20,7 @@ from k2k.ops.permissions import Role
 
 # A revocation is heard of within milliseconds; this bounds the time where it is not.
 KEEP_SECONDS = 1.0
+TOLD_KEEP_SECONDS = 10.0
 MOST_KEPT = 10_000
 
 
@@ -42,15 +43,18 @@ class SignInAuthenticator:
         claims = self._tokens.read(token, "access", now)
         return await self._principal(UserId(claims.sub), SignInId(claims.sid), expiry(claims))
 
-    async def check(self, principal: Principal, now: datetime, *, fresh: bool = False) -> Principal:
+    async def check(self, principal: Principal, now: datetime, *, fresh: bool = False, told: bool = False) -> Principal:
         if fresh:
             self.forget(principal.sign_in_id)
         if principal.expires_at <= now:
             raise TokenExpired
-        return await self._principal(principal.id, principal.sign_in_id, principal.expires_at)
+        keep = TOLD_KEEP_SECONDS if told else KEEP_SECONDS
+        return await self._principal(principal.id, principal.sign_in_id, principal.expires_at, keep)
 
-    async def _principal(self, user: UserId, sign_in: SignInId, expires_at: datetime) -> Principal:
-        state = await self._state(sign_in)
+    async def _principal(
+        self, user: UserId, sign_in: SignInId, expires_at: datetime, keep: float = KEEP_SECONDS
+    ) -> Principal:
+        state = await self._state(sign_in, keep)
         if state is None or not state.alive or state.user_id != user:
             raise Unauthenticated("This sign-in has ended")
         return Principal(user, sign_in, Role(state.role), expires_at)
@@ -59,12 +63,13 @@ class SignInAuthenticator:
         """Ask the database again for this sign-in: it was revoked."""
         self._kept.pop(sign_in_id, None)
 
-    async def _state(self, sign_in_id: SignInId) -> SignInState | None:
+    async def _state(self, sign_in_id: SignInId, keep: float) -> SignInState | None:
+        """What the database said within the last `keep` seconds."""
         loop = asyncio.get_running_loop()
-        until, lookup = self._kept.get(sign_in_id, (0.0, None))
-        if lookup is None or until < loop.time():
+        since, lookup = self._kept.get(sign_in_id, (0.0, None))
+        if lookup is None or since + keep < loop.time():
             lookup = loop.create_task(self._lookups.add(sign_in_id))
-            self._kept[sign_in_id] = loop.time() + KEEP_SECONDS, lookup
+            self._kept[sign_in_id] = loop.time(), lookup
             self._kept.move_to_end(sign_in_id)
             if len(self._kept) > MOST_KEPT:
                 self._kept.popitem(last=False)
