@@ -118,6 +118,9 @@ async def our_way(order: Order, log: Log) -> AsyncIterator[Publish]:
     settings = load(environment)
     set_up(settings.log)
     process = await build(settings)
+    process.pubsub.start()
+    while not process.pubsub.up:
+        await asyncio.sleep(0.01)
 
     async def publish(numbers: Sequence[int]) -> None:
         begun = time.time()
