@@ -199,7 +199,10 @@ class Commands:
     async def _admit(self, operation: Operation, principal: Principal | None, address: str) -> Principal | None:
         """The person as of now. Raises Limited, Unauthenticated, TokenExpired or Denied."""
         if principal is not None:
-            principal = await self.authenticator.check(principal, self.services.db.clock.now(), told=True)
+            now = self.services.db.clock.now()
+            principal = await self.authenticator.check(principal, now, told=True)
+            if operation.may not in PERMISSIONS[principal.role]:  # perhaps not any more: somebody became an agent
+                principal = await self.authenticator.check(principal, now, fresh=True)
         self.guard.enforce(await self.guard.count(operation, principal, address))
         permit(principal, operation.may)
         return principal

@@ -54,8 +54,8 @@ class SocketDoor:
         self._stopping = False
         self._lobby = Lobby(commands.settings)
         self._codecs = (JsonCodec(), ProtobufCodec())
-        self._flusher = Flusher()
         self._metrics: Metrics = commands.services.db.metrics
+        self._flusher = Flusher(self._metrics)
         self._settings: LiveSettings = commands.settings
         commands.presence.ours = self._places
 

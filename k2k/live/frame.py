@@ -27,10 +27,19 @@ TRAIL = b"\x00\x00\xff\xff"
 class Framing:
     """How one socket's messages become frames."""
 
+    def __init__(self) -> None:
+        self._last = (0, b"")
+        """Opcode and message of what was framed last: the next socket is often told the same."""
+        self._last_framed = b""
+
     def framed(self, codec: wire.Codec, messages: Sequence[bytes]) -> bytes:
         """All messages, as one write."""
         if len(messages) == 1:
-            return self.frame(codec.opcode, messages[0])
+            opcode, message = self._last
+            if messages[0] is not message or codec.opcode != opcode:
+                self._last = codec.opcode, messages[0]
+                self._last_framed = self.frame(codec.opcode, messages[0])
+            return self._last_framed
         return b"".join(self.frame(codec.opcode, codec.joined(some)) for some in _batches(messages))
 
     def frame(self, opcode: int, payload: bytes) -> bytes:

@@ -30,23 +30,29 @@ UNTOLD = (wire.CLOSED, wire.BAD_REQUEST)
 class Flusher:
     """Writes out what was offered to sockets, once in a turn of the event loop."""
 
-    def __init__(self) -> None:
+    def __init__(self, metrics: Metrics) -> None:
         self._due: list[Socket] = []
+        self._since = 0.0
+        self._waits = metrics.socket_waits
 
     def wake(self, socket: Socket) -> None:
         """The socket has something to write."""
         if not self._due:
+            self._since = time.perf_counter()
             asyncio.get_running_loop().call_soon(self._flush)
         self._due.append(socket)
 
     def _flush(self) -> None:
         due, self._due = self._due, []
+        since = self._since
         for socket in due:
             try:
                 socket.flush()
             except Exception:  # one socket's fault is not the others', who stand behind it
                 log.exception("unforeseen")
                 socket.give_up(wire.SERVER_ERROR)
+        # Once for all: the last of them has waited so long.
+        self._waits.observe(time.perf_counter() - since)
 
 
 class Socket:
@@ -54,6 +60,7 @@ class Socket:
 
     __slots__ = (
         "_clogged",
+        "_clogged_since",
         "_close",
         "_codec",
         "_drained",
@@ -65,7 +72,6 @@ class Socket:
         "_settings",
         "_size",
         "_transport",
-        "_waiting_since",
     )
 
     def __init__(
@@ -85,8 +91,8 @@ class Socket:
         self._settings = settings
         self._queue: list[bytes] | None = None
         self._size = 0
-        self._waiting_since = 0.0
         self._clogged = False
+        self._clogged_since = 0.0
         self._close: wire.Close | None = None
         self._hangs_up = False
         self._drained: asyncio.Future[None] | None = None
@@ -126,10 +132,13 @@ class Socket:
     def clog(self) -> None:
         """The client does not take what was written."""
         self._clogged = True
+        self._clogged_since = time.perf_counter()
 
     def unclog(self) -> None:
         """It has taken it."""
         self._clogged = False
+        if self._queue:
+            self._metrics.socket_waits.observe(time.perf_counter() - self._clogged_since)
         self.flush()
 
     def give_up(self, close: wire.Close) -> None:
@@ -197,7 +206,6 @@ class Socket:
     def _wake(self) -> list[bytes]:
         if self._queue is None:
             self._queue = []
-            self._waiting_since = time.perf_counter()
             self._flusher.wake(self)
         return self._queue
 
@@ -206,8 +214,6 @@ class Socket:
         if self._close is not None:
             frames += close_frame(self._close)
         self._transport.write(frames)
-        if queue:
-            self._metrics.socket_waits.observe(time.perf_counter() - self._waiting_since)
         if self._hangs_up:
             self._transport.write_eof()
 
