@@ -47,6 +47,7 @@ class PubSub:
         self._flushes = False
         self._task: asyncio.Task[None] | None = None
         self._closing = False
+        self._told_away = False
         self.arrived: Callable[[str, bytes], None] = lambda _channel, _message: None
 
     @property
@@ -123,7 +124,8 @@ class PubSub:
             try:
                 await self._connect_and_listen()
             except AWAY as error:
-                if self.up:
+                if not self._told_away and not self._closing:
+                    self._told_away = True
                     log.warning("redis away: events arrive by the tail", error=repr(error))
             except Exception:
                 log.exception("listening failed: events arrive by the tail")
@@ -138,6 +140,7 @@ class PubSub:
         # From here on nothing is awaited until everything wanted has been asked for.
         connection.follow((self._name(channel), True) for channel in self._wanted)
         self._connection = connection
+        self._told_away = False
         log.info("redis listening", channels=len(self._wanted))
         try:
             await connection.live()
@@ -249,7 +252,9 @@ class _Connection(asyncio.Protocol):
             self._take(answer)
 
     def connection_lost(self, exc: Exception | None) -> None:
-        lost = ConnectionError("connection lost")
+        self._give_up(exc or ConnectionError("connection lost"))
+
+    def _give_up(self, lost: Exception) -> None:
         for pong in self._pings:
             if not pong.done():
                 pong.set_exception(lost)
@@ -258,7 +263,7 @@ class _Connection(asyncio.Protocol):
             waiting.set_result(None)
         self._waiting.clear()
         if not self._lost.done():
-            self._lost.set_exception(exc or lost)
+            self._lost.set_exception(lost)
             self._lost.exception()
 
     def _take(self, answer: Any) -> None:
@@ -274,7 +279,7 @@ class _Connection(asyncio.Protocol):
             if not pong.done():
                 pong.set_result(None)
         elif isinstance(answer, Exception):
-            log.warning("redis refuses: the tail will deliver", error=repr(answer))
+            self._give_up(ConnectionError(str(answer)))  # it would refuse again, and what it refused is not told
         self._owed = max(0, self._owed - 1)
 
     def _confirm(self, name: bytes) -> None:

@@ -10,10 +10,11 @@ from __future__ import annotations
 import asyncio
 import time
 from collections import deque
+from collections.abc import Iterator
 from typing import Any, Protocol
 
 import structlog
-from aiohttp import web
+from aiohttp import WSCloseCode, web
 
 from k2k.live import wire
 from k2k.live.frame import pong_frame
@@ -25,6 +26,10 @@ log = structlog.get_logger()
 
 # Of frames that wait for those before them; then nothing more is read.
 MOST_WAITING_BYTES = 64 * 1024
+# What a frame costs however short it is.
+FRAME_BYTES = 64
+# Of what still comes from a client that was cut; one that goes on has not understood.
+MOST_LATE_BYTES = 64 * 1024
 
 
 class Upgrade(web.WebSocketResponse):
@@ -62,6 +67,8 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_keeper",
+        "_late",
+        "_left",
         "_obeying",
         "_paused",
         "_reader",
@@ -80,9 +87,12 @@ class Connection(asyncio.Protocol):
         self._transport = transport
         self._reader: Reader | None = reader
         self._keeper = keeper
-        self._waiting: deque[str | bytes] | None = None
+        self._waiting: deque[str | bytes | Control | Violation] | None = None
         """Frames that have not been looked at; with a task that obeys them, for as long as there are any."""
         self._size = 0
+        self._left: Iterator[str | bytes | Control] | None = None
+        """The frames of what arrived that were not read because so many waited already."""
+        self._late = 0
         self._obeying: asyncio.Task[None] | None = None
         self._paused = False
         self.socket = socket
@@ -104,16 +114,17 @@ class Connection(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._reader is None:
             return
+        if self.socket.closing:
+            self._late += len(data)
+            if self._late > MOST_LATE_BYTES:
+                self._transport.abort()
+                return
         self.session.pulse.hear()
-        try:
-            for frame in self._reader.read(data):
-                self._take(frame)
-        except Violation as violation:
-            self._reader = None
-            self.socket.fail(wire.Close(violation.code, violation.reason))
+        self._read(self._reader.read(data))
 
     def eof_received(self) -> None:
         """Nothing more comes: there is nobody to answer either."""
+        self.socket.end_soon()
 
     def pause_writing(self) -> None:
         self.socket.clog()
@@ -122,7 +133,7 @@ class Connection(asyncio.Protocol):
         self.socket.unclog()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        self._reader = None
+        self._reader = self._left = None
         self.socket.lose()
         self._keeper.lost(self)
 
@@ -134,16 +145,39 @@ class Connection(asyncio.Protocol):
 
     # Frames
 
+    def _read(self, frames: Iterator[str | bytes | Control]) -> None:
+        try:
+            for frame in frames:
+                self._take(frame)
+                if self._paused:
+                    self._left = frames
+                    return
+                if self._reader is None:
+                    return
+        except Violation as violation:
+            self._reader = None
+            self._end(violation)
+
     def _take(self, frame: str | bytes | Control) -> None:
         if isinstance(frame, Control):
             self._control(frame)
         elif not self.socket.closing:
             self._wait(frame)
 
+    def _end(self, last: Control | Violation) -> None:
+        """The client closes, or must be closed: once what it said before has been obeyed."""
+        if self._waiting is not None:
+            self._waiting.append(last)
+        elif isinstance(last, Violation):
+            self.socket.fail(wire.Close(last.code, last.reason))
+        else:
+            self.socket.answer_close(int.from_bytes(last.payload[:2]) or WSCloseCode.OK)
+
     def _control(self, frame: Control) -> None:
         if frame.opcode == CLOSE:
+            close_code(frame.payload)
             self._reader = None
-            self.socket.answer_close(close_code(frame.payload))
+            self._end(frame)
         elif not self.session.pay():
             self.socket.cut(wire.TOO_MANY_COMMANDS)  # they cost as well, and have no answer to refuse
         elif frame.opcode == PING:
@@ -154,30 +188,41 @@ class Connection(asyncio.Protocol):
             self._waiting = deque()
             self._obeying = asyncio.get_running_loop().create_task(self._obey(self._waiting))
         self._waiting.append(frame)
-        self._size += len(frame)
+        self._size += len(frame) + FRAME_BYTES
         if self._size > MOST_WAITING_BYTES and not self._paused:
             self._paused = True
             self._transport.pause_reading()
             self.session.pulse.hold()
 
-    async def _obey(self, waiting: deque[str | bytes]) -> None:
+    async def _obey(self, waiting: deque[str | bytes | Control | Violation]) -> None:
+        last: Control | Violation | None = None
         try:
             while waiting:
                 frame = waiting.popleft()
-                self._size -= len(frame)
+                if isinstance(frame, Control | Violation):
+                    last = frame
+                    break
+                self._size -= len(frame) + FRAME_BYTES
                 if not waiting:
                     self._read_on()
-                await self.session.receive(frame)
+                if not self.socket.closing:
+                    await self.session.receive(frame)
         except Exception:
             log.exception("unforeseen")
             self.socket.cut(wire.SERVER_ERROR)
         finally:
             self._waiting = self._obeying = None
             self._size = 0
+            if last is not None:
+                self._end(last)
             self._read_on()
 
     def _read_on(self) -> None:
         if self._paused:
             self._paused = False
-            self._transport.resume_reading()
+            left, self._left = self._left, None
             self.session.pulse.hear()
+            if left is not None and self._reader is not None:
+                self._read(left)
+            if not self._paused:
+                self._transport.resume_reading()

@@ -95,7 +95,8 @@ class Reader:
             if len(data) < begin:
                 return None
             length = int.from_bytes(data[place + 2 : begin])
-        if length + len(self._begun or b"") > self._limit:
+        begun = self._begun if self._begun is not None and first & 0x0F < CLOSE else b""
+        if length + len(begun) > self._limit:
             raise Violation(WSCloseCode.MESSAGE_TOO_BIG, "message too big")
         end = begin + _MASK_BYTES + length
         self._needed = end - place

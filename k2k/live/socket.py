@@ -64,11 +64,13 @@ class Socket:
         "_close",
         "_codec",
         "_drained",
+        "_ending",
         "_flusher",
         "_framing",
         "_hangs_up",
         "_metrics",
         "_queue",
+        "_said_goodbye",
         "_settings",
         "_size",
         "_transport",
@@ -95,6 +97,8 @@ class Socket:
         self._clogged_since = 0.0
         self._close: wire.Close | None = None
         self._hangs_up = False
+        self._said_goodbye = False
+        self._ending: asyncio.TimerHandle | None = None
         self._drained: asyncio.Future[None] | None = None
         transport.set_write_buffer_limits(UNTAKEN_BYTES, UNTAKEN_BYTES)
 
@@ -154,9 +158,11 @@ class Socket:
             return
         if close not in UNTOLD:
             self.offer(self._codec.push("", close))
+            if self.closing:  # there was no room for it
+                return
         self._note_cut(close)
         self._wake()
-        self._end_soon()
+        self.end_soon()
 
     def fail(self, close: wire.Close) -> None:
         """The client broke the rules of websockets: close without a word that it might misunderstand."""
@@ -164,7 +170,7 @@ class Socket:
             self._note_cut(close)
         self._hangs_up = True
         self._wake()
-        self._end_soon()
+        self.end_soon()
 
     def answer_close(self, code: int) -> None:
         """The client closes, or answers our closing."""
@@ -172,14 +178,21 @@ class Socket:
             self._close = wire.Close(code, "")
             self._empty()
             self.write(close_frame(self._close))
-            self._end_soon()
+            self.end_soon()
         self._transport.close()
 
     def lose(self) -> None:
         """The connection is gone."""
         if self._close is None:
             self._close = wire.CLOSED
+        if self._ending is not None:
+            self._ending.cancel()
         self._empty()
+
+    def end_soon(self) -> None:
+        """Drop the connection if its end takes too long."""
+        if self._ending is None:
+            self._ending = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
 
     async def drained(self) -> None:
         """Wait until the client has taken what was offered, but for what its connection holds."""
@@ -211,7 +224,8 @@ class Socket:
 
     def _write_out(self, queue: list[bytes]) -> None:
         frames = self._framing.framed(self._codec, queue) if queue else b""
-        if self._close is not None:
+        if self._close is not None and not self._said_goodbye:
+            self._said_goodbye = True
             frames += close_frame(self._close)
         self._transport.write(frames)
         if self._hangs_up:
@@ -227,9 +241,6 @@ class Socket:
         if self._drained is not None:
             self._drained.set_result(None)
             self._drained = None
-
-    def _end_soon(self) -> None:
-        asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
 
     def _note_cut(self, close: wire.Close) -> None:
         self._close = close

@@ -10,6 +10,7 @@ import os
 import struct
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager
+from datetime import datetime
 from typing import Any
 from urllib.parse import urlsplit
 
@@ -18,7 +19,9 @@ import pytest
 from structlog.testing import capture_logs
 
 from k2k.live.door import PATH
-from tests.support import Live, LiveError, Node, People, Person
+from k2k.ops.authenticator import Principal
+from tests.exposition import watching
+from tests.support import Live, LiveError, Node, People, Person, eventually
 
 
 @pytest.fixture(scope="module")
@@ -393,15 +396,60 @@ async def test_a_frame_without_a_mask_closes_the_socket(node: Node, what: str, e
         assert await raw.closed_with() == 1002
 
 
+async def test_what_was_said_before_a_close_is_obeyed(node: Node, person: Person) -> None:
+    """However the network packs it."""
+    async with watching(node.process.metrics) as watch, Raw.open(node) as raw:
+        assert await raw.head() == 101
+        connect = json.dumps({"id": 1, "connect": {"token": person.token}}).encode()
+        call = b'{"id":2,"rpc":{"method":"me.get"}}'
+        raw.writer.write(framed(TEXT, connect) + framed(TEXT, call) + framed(CLOSE, struct.pack("!H", 1000)))
+        assert await raw.closed_with() == 1000
+
+        async def called() -> bool:
+            await watch.look()
+            return watch.grew("k2k_rpc_seconds_count", rpc="me.get", outcome="ok") == 1
+
+        await eventually(called)
+
+
+async def test_a_client_that_does_not_wait_for_its_answers_is_not_read_any_further(
+    node: Node, person: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Frames of nothing, by the thousand, behind a command that waits for the database."""
+    authenticator, go_on = node.process.sockets._commands.authenticator, asyncio.Event()
+    authenticate = authenticator.authenticate
+
+    async def slow(token: str, now: datetime) -> Principal:
+        await go_on.wait()
+        return await authenticate(token, now)
+
+    monkeypatch.setattr(authenticator, "authenticate", slow)
+    before = set(node.process.sockets._open)
+    async with Raw.open(node) as raw:
+        assert await raw.head() == 101
+        raw.send(TEXT, json.dumps({"id": 1, "connect": {"token": person.token}}).encode())
+        raw.writer.write(framed(TEXT, b"") * 8000)
+        (connection,) = node.process.sockets._open - before
+
+        async def is_paused() -> bool:
+            return connection._paused
+
+        await eventually(is_paused)
+        assert connection._waiting is not None
+        assert len(connection._waiting) < 1100
+        go_on.set()
+        assert await raw.closed_with() == 4429
+
+
 async def test_a_connection_that_breaks_amid_a_frame_is_forgotten(node: Node, person: Person) -> None:
-    before = len(node.process.sockets._open)
+    before = node.process.sockets.open_sockets
     async with Raw.open(node) as raw:
         assert await raw.head() == 101
         raw.writer.write(bytes([TEXT, 0x80 | 126]) + struct.pack("!H", 60_000) + b"mask" + b"half")
         await raw.writer.drain()
-        assert len(node.process.sockets._open) == before + 1
+        assert node.process.sockets.open_sockets == before + 1
     async with asyncio.timeout(5):
-        while len(node.process.sockets._open) != before:
+        while node.process.sockets.open_sockets != before:
             await asyncio.sleep(0.01)
 
 

@@ -143,6 +143,13 @@ def test_a_message_of_the_largest_size_is_read() -> None:
     assert plain == inflated == "x" * LIMIT
 
 
+def test_a_control_frame_is_no_part_of_the_message_around_it() -> None:
+    sent = framed(TEXT, b"x" * (LIMIT - 10)) + framed(FIN | PING, b"y" * 100) + framed(FIN, b"z" * 10)
+    read, code = outcome(Reader(LIMIT, deflates=False), [sent])
+    assert code is None
+    assert read == [PART, Control(PING, b"y" * 100), "x" * (LIMIT - 10) + "z" * 10]
+
+
 def test_what_is_deflated_may_refer_to_the_message_before() -> None:
     reader, compressor = Reader(LIMIT, deflates=True), zlib.compressobj(wbits=-15)
     for _ in range(3):
