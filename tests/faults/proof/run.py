@@ -36,6 +36,8 @@ WARM_UP_ROUNDS = 20
 # How often all numbering is looked at anew; what was just acknowledged is looked at after every fault.
 SHAPE_EVERY = 5
 # Channels stay warm for linger_seconds (1 here) after their last socket.
+# How often a process is looked at before what it has not given back counts.
+LOOKS = 5
 IDLE_SECONDS = 3.0
 EVERY_PAIR = 8
 """Each time so many single faults have been drawn, two at once follow."""
@@ -372,6 +374,11 @@ class World:
         await asyncio.sleep(IDLE_SECONDS)
         for app, before in zip(self.apps, baseline, strict=True):
             now = await resources.footprint(self.http, app)
+            for _ in range(LOOKS):  # a connection may be out for what every process does by itself
+                if not [*resources.grown(before, now)]:
+                    break
+                await asyncio.sleep(1)
+                now = await resources.footprint(self.http, app)
             self.report.footprints.append(f"app {app.number} ({app.starts} starts): {before} → {now}")
             for fault in resources.grown(before, now):
                 self.violated(fault, f"app {app.number}")
