@@ -36,9 +36,9 @@ WARM_UP_ROUNDS = 20
 # How often all numbering is looked at anew; what was just acknowledged is looked at after every fault.
 SHAPE_EVERY = 5
 # Channels stay warm for linger_seconds (1 here) after their last socket.
+IDLE_SECONDS = 3.0
 # How often a process is looked at before what it has not given back counts.
 LOOKS = 5
-IDLE_SECONDS = 3.0
 EVERY_PAIR = 8
 """Each time so many single faults have been drawn, two at once follow."""
 
