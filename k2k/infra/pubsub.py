@@ -138,7 +138,8 @@ class PubSub:
         await made.connect()
         connection = _Connection(made, self._heard)
         # From here on nothing is awaited until everything wanted has been asked for.
-        connection.follow((self._name(channel), True) for channel in self._wanted)
+        # The prefix itself is a channel nobody publishes to: servers know a listener by its subscriptions.
+        connection.follow([(self._prefix, True), *((self._name(channel), True) for channel in self._wanted)])
         self._connection = connection
         self._told_away = False
         log.info("redis listening", channels=len(self._wanted))
