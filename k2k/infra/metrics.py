@@ -54,7 +54,7 @@ class Metrics:
         )
         self.socket_waits = Histogram(
             "k2k_socket_wait_seconds",
-            "From a frame's queueing until its socket took it",
+            "From the first queueing of a turn until the last of its frames was written",
             buckets=SECONDS,
             registry=registry,
         )

@@ -191,7 +191,7 @@ class Socket:
 
     def end_soon(self) -> None:
         """Drop the connection if its end takes too long."""
-        if self._ending is None:
+        if self._ending is None and not self._transport.is_closing():
             self._ending = asyncio.get_running_loop().call_later(CLOSE_SECONDS, self._transport.abort)
 
     async def drained(self) -> None:

@@ -21,6 +21,7 @@ from structlog.testing import capture_logs
 from k2k.live.door import PATH
 from k2k.ops.authenticator import Principal
 from tests.exposition import watching
+from tests.live.test_reader import framed
 from tests.support import Live, LiveError, Node, People, Person, eventually
 
 
@@ -251,21 +252,6 @@ async def test_a_hasty_client_that_waits_is_served_again(node: Node, person: Per
 
 
 # Below the text
-
-
-def framed(first: int, payload: bytes, *, masked: bool = True) -> bytes:
-    """A frame as it stands on the wire."""
-    bit, size = 0x80 if masked else 0, len(payload)
-    if size < 126:
-        head = bytes([first, bit | size])
-    elif size < 1 << 16:
-        head = bytes([first, bit | 126]) + struct.pack("!H", size)
-    else:
-        head = bytes([first, bit | 127]) + struct.pack("!Q", size)
-    if not masked:
-        return head + payload
-    mask = os.urandom(4)
-    return head + mask + bytes(byte ^ mask[place % 4] for place, byte in enumerate(payload))
 
 
 class Raw:

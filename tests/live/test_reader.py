@@ -21,6 +21,7 @@ TEXT, BINARY = 1, 2
 
 
 def framed(first: int, payload: bytes, *, masked: bool = True) -> bytes:
+    """A frame as it stands on the wire; `first` is its first byte (fin, reserved bits, opcode)."""
     size = len(payload)
     bit = 0x80 if masked else 0
     if size < 126:
