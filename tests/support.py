@@ -6,12 +6,13 @@ import asyncio
 import json
 import os
 import re
+import secrets
 import signal
 import socket
 import sys
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
-from contextlib import asynccontextmanager, nullcontext
+from contextlib import ExitStack, asynccontextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -513,12 +514,17 @@ class Live:
         return self.positions[self.personal][1]
 
 
-def free_port() -> int:
-    """A port of 127.0.0.1 that nobody listens on."""
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
+def free_port(count: int = 1) -> int:
+    """A port of 127.0.0.1 that nobody listens on, with the `count` - 1 after it.
+
+    Below those that the system gives to outgoing connections: one of the thousands that tests open would take it.
+    """
+    while True:
+        first = 10_000 + secrets.randbelow(22_000)
+        with ExitStack() as probes, suppress(OSError):
+            for port in range(first, first + count):
+                probes.enter_context(socket.socket()).bind(("127.0.0.1", port))
+            return first
 
 
 async def eventually(condition: Callable[[], Awaitable[bool]], *, seconds: float = 10) -> None:

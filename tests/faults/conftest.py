@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
 
@@ -31,3 +32,4 @@ async def start(settings: Settings, spawn: type[Subprocess], tmp_path: Path) -> 
     yield start
     for service in services:
         await service.supervisor.kill(signal.SIGTERM)
+        sys.stdout.write(service.output.read_text())  # which is shown when the test failed

@@ -127,12 +127,12 @@ async def spoiled(how: str, home: Path, *names: str) -> Report:
 
 
 async def test_a_process_that_answers_before_it_commits_is_caught(tmp_path: Path) -> None:
-    report = await spoiled("early", tmp_path, *["postgres killed", "app killed"] * 3)
+    report = await spoiled("early", tmp_path, *["postgres killed", "app killed"] * 6)
     assert any("was acknowledged as" in violation.what for violation in report.violations), report.text()
 
 
 async def test_a_process_that_overlooks_late_commits_is_caught(tmp_path: Path) -> None:
-    report = await spoiled("cursor", tmp_path, *["valkey killed + one commit late"] * 4)
+    report = await spoiled("cursor", tmp_path, *["valkey killed + one commit late"] * 12)
     assert any("after healing it is at" in violation.what for violation in report.violations), report.text()
 
 

@@ -79,7 +79,7 @@ async def test_a_stopped_service_ends_in_order_and_sends_its_sockets_away(servic
 
 
 async def test_each_worker_has_its_own_figures_and_a_successor_takes_over_the_port(start: StartService) -> None:
-    port = free_port()
+    port = free_port(WORKERS)
     service = await start(K2K_METRICS__PORT=str(port))
 
     async def figures() -> list[float]:

@@ -27,7 +27,8 @@ TRAP_SECONDS = 5.0
 # How long a stream is held: less than the deadline of those who wait for it.
 LOCK_SECONDS = 1.5
 FLOOD = "for _ = 1, 2000 do redis.call('PUBLISH', ARGV[1], ARGV[2]) end"
-LOCK = "select from streams where channel = $1 for update"
+# A stream has no row before its first event: whoever would open it waits for this transaction as well.
+LOCK = "insert into streams (channel) values ($1) on conflict (channel) do update set channel = excluded.channel"
 # Longer than the deadline: those who wait are refused, and again.
 LONG_LOCK_SECONDS = 5.0
 LOCK_LEAD = "select from leads where id = (select lead_id from conversations where id = $1) for update"
@@ -366,17 +367,20 @@ async def disk_full(world: World) -> AsyncIterator[None]:
 async def hot_stream_locked(world: World) -> AsyncIterator[None]:
     """Whoever writes to somebody busy waits, and whoever is gathered with them."""
     talk = world.rng.choice([talk for talk in world.town.talks if not talk.quiet])
-    async with locked(world, talk.people[0]):
+    async with locked(world, talk.people[0].channel):
         await asyncio.sleep(LOCK_SECONDS)
     yield
 
 
 @fault("postgres", "writes")
 async def one_commit_late(world: World) -> AsyncIterator[None]:
-    """A message to somebody quiet begins, waits, and is committed after many that began later."""
+    """A price begins to change, waits to be told of, and is committed after many writes that began later.
+
+    Nothing else happens in that stream: only whoever asks for what was not yet committed ever finds it.
+    """
     talk = world.rng.choice([talk for talk in world.town.talks if talk.quiet])
-    async with locked(world, talk.people[0]):
-        world.speak(talk)
+    async with locked(world, f"listing:{talk.listing}"):
+        world.reprice(talk, world.rng.choice(world.apps))
         await asyncio.sleep(LOCK_SECONDS)
     yield
 
@@ -442,9 +446,9 @@ async def trapped(world: World, when: Literal["before", "after"]) -> AsyncIterat
 
 
 @asynccontextmanager
-async def locked(world: World, person: Person) -> AsyncIterator[None]:
-    """Hold the stream of `person`, so that nothing can be numbered in it."""
-    async with holding(world, LOCK, person.channel):
+async def locked(world: World, channel: str) -> AsyncIterator[None]:
+    """Hold this stream, so that nothing can be numbered in it."""
+    async with holding(world, LOCK, channel):
         yield
 
 

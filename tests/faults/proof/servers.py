@@ -7,7 +7,6 @@ import os
 import secrets
 import shutil
 import signal
-import socket
 import sys
 import time
 from collections.abc import Awaitable, Callable
@@ -25,6 +24,7 @@ import redis.asyncio
 
 from k2k.infra import embedded
 from tests.faults.proof.proxy import Proxy
+from tests.support import free_port
 
 ROOT = Path(__file__).parents[3]
 # A busy machine needs seconds for the imports alone.
@@ -227,13 +227,6 @@ class Valkey(Backing):
             return await connection.execute_command(*words)  # type: ignore[no-untyped-call]
         finally:
             await connection.aclose()
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 @dataclass(eq=False)
