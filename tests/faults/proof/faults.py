@@ -17,7 +17,7 @@ from typing import Literal, Protocol
 import asyncpg
 import psutil
 
-from tests.faults.proof.device import Device, Person
+from tests.faults.proof.device import Device
 from tests.faults.proof.proxy import Proxy, Trap
 from tests.faults.proof.servers import AWAY, App, Disk, Postgres, Valkey
 from tests.faults.proof.town import Talk, Town
