@@ -194,7 +194,7 @@ async def seed(settings: Settings) -> None:
     db = await Db.open(settings.database, Clock())
     passwords = Passwords(settings.auth)
     try:
-        if await sample_market.seed(db, passwords):
+        if await sample_market.seed(db, passwords, settings.listings):
             await db.analyze()
             print("Seeded the sample market of Addis Ababa")
     finally:

@@ -15,7 +15,7 @@ from pydantic_core import from_json
 
 from k2k.core.clock import Clock
 from k2k.core.ids import SignInId
-from k2k.core.settings import Settings
+from k2k.core.settings import ListingSettings, MediaSettings, Settings
 from k2k.features.accounts import api as accounts
 from k2k.features.accounts.authenticator import SignInAuthenticator
 from k2k.features.accounts.events import SessionRevoked
@@ -112,6 +112,8 @@ async def build(settings: Settings) -> Process:
         Tokens: tokens,
         Passwords: passwords,
         SignInAuthenticator: authenticator,
+        ListingSettings: settings.listings,
+        MediaSettings: settings.media,
     }
     services = Services(db, parts)
 

@@ -12,13 +12,17 @@ from pydantic import BaseModel
 from k2k.ops.registry import Operation
 
 # What fits the patterns that our models know. Several are tried, for a pattern cannot be run backwards.
-FITTING = ("ET", "+251911223344", "https://key2key.example/", "en", "2026-11-22T10:00:00Z")
+FITTING = ("ET", "+251911223344", "https://key2key.example/", "en", "2026-11-22T10:00:00Z", "JTDBR32E720123456")
+
+# What goes only with a value of another field that a sample does not have.
+OF_OTHERS = {"price_period"}
 
 
 def sample(model: type[BaseModel], text: str = "Selam", *, everything: bool = False) -> dict[str, Any]:
     """What `model` accepts: its required fields, or `everything`; `text` stands wherever any text may."""
     schema = model.model_json_schema()
-    wanted = schema.get("properties", {}) if everything else schema.get("required", ())
+    wanted = [*schema.get("properties", {})] if everything else schema.get("required", ())
+    wanted = [name for name in wanted if name not in OF_OTHERS]
     return {name: _value(schema["properties"][name], schema.get("$defs", {}), text) for name in wanted}
 
 
@@ -53,6 +57,8 @@ def _text(schema: Mapping[str, Any], text: str) -> str:
     match schema:
         case {"format": "uuid"}:
             return str(uuid4())
+        case {"format": "date"}:
+            return "2020-02-29"
         case {"format": "email"}:
             return f"{uuid4().hex}@people.example"
         case {"pattern": str(pattern)}:

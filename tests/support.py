@@ -335,6 +335,12 @@ class People:
         assert answer.status == 201, answer.json
         return UUID(answer.json["id"])
 
+    async def vehicle(self, seller: Person) -> UUID:
+        """A published vehicle."""
+        answer = await self._node.api.post("/vehicles", json=a_vehicle(), token=seller.token)
+        assert answer.status == 201, answer.json
+        return UUID(answer.json["id"])
+
     async def enquire(self, buyer: Person, listing: UUID, text: str = "Is it still free?", **more: Any) -> Any:
         """What opening an enquiry answers."""
         answer = await self._node.api.post(
@@ -350,6 +356,18 @@ def a_property(**changes: Any) -> dict[str, Any]:
         "property_type": "apartment",
         "listing_type": "rent",
         "price": 45000,
+        "city": "Addis Ababa",
+    } | changes
+
+
+def a_vehicle(**changes: Any) -> dict[str, Any]:
+    return {
+        "title": "Corolla from the first owner",
+        "brand": "Toyota",
+        "model": "Corolla",
+        "year": 2014,
+        "listing_type": "sale",
+        "price": 1_850_000,
         "city": "Addis Ababa",
     } | changes
 

@@ -197,6 +197,18 @@ def _mail_server(url: str) -> MailServer:
     )
 
 
+class ListingSettings(Section):
+    review: bool
+    active_days: Count
+    warn_days: Count
+    renewals: int = Field(ge=0)
+    posting_seconds: int = Field(ge=0)
+
+
+class MediaSettings(Section):
+    host: str = Field(pattern=r"^(https?://[^\s\"\\\\]+|/[^\s\"\\\\]*)/$")
+
+
 class LogSettings(Section):
     format: Literal["console", "json"]
     level: Literal["debug", "info", "warning", "error"]
@@ -216,6 +228,8 @@ class Settings(Section):
     metrics: MetricsSettings
     jobs: JobSettings
     mail: MailSettings
+    listings: ListingSettings
+    media: MediaSettings
     log: LogSettings
 
     @property

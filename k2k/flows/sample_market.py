@@ -13,13 +13,15 @@ from math import exp, hypot
 from random import Random
 
 from k2k.core.ids import UserId
+from k2k.core.settings import ListingSettings
 from k2k.features.accounts import service as accounts
 from k2k.features.accounts.models import Registration
 from k2k.features.accounts.passwords import Passwords
 from k2k.features.agents import service as agents
 from k2k.features.agents.models import AgencyDraft, AgencyRole, ProfileDraft
 from k2k.features.listings import service as listings
-from k2k.features.listings.models import Language, ListingType, PropertyDraft, PropertyType
+from k2k.features.listings.kinds import PropertyDraft, PropertyType
+from k2k.features.listings.models import Language, ListingType
 from k2k.infra.db import Db
 from k2k.infra.transaction import Tx
 from k2k.ops.permissions import Role
@@ -182,7 +184,7 @@ class _MarketIsThere(Exception):
     """One of the demo addresses is taken."""
 
 
-async def seed(db: Db, passwords: Passwords) -> tuple[DemoAccount, ...]:
+async def seed(db: Db, passwords: Passwords, offers: ListingSettings) -> tuple[DemoAccount, ...]:
     """Make the market, all of it or nothing; the accounts made, none if one of their addresses is taken.
 
     Of several processes that start at once one makes it: the others wait at its first address. Raises what opening
@@ -194,7 +196,7 @@ async def seed(db: Db, passwords: Passwords) -> tuple[DemoAccount, ...]:
             people = {account: await _open(tx, account, password_hash) for account in DEMO_ACCOUNTS}
             for name, members in _AGENCIES.items():
                 await _found(tx, name, members, people)
-            await _publish(tx, people, db.clock.now())
+            await _publish(tx, people, offers, db.clock.now())
     except _MarketIsThere:
         return ()
     return DEMO_ACCOUNTS
@@ -226,11 +228,11 @@ async def _found(tx: Tx, name: str, members: tuple[_Agent, ...], people: dict[De
         await agents.join_agency(tx, user, agency, AgencyRole.member)
 
 
-async def _publish(tx: Tx, people: dict[DemoAccount, UserId], now: datetime) -> None:
+async def _publish(tx: Tx, people: dict[DemoAccount, UserId], offers: ListingSettings, now: datetime) -> None:
     chance = Random(2018)  # noqa: S311 - a seed, so that every machine gets the same market
     for age, home in zip(range(len(_HOMES), 0, -1), _HOMES, strict=True):
         published_at = now - age * _BETWEEN_OFFERS + chance.random() * _BETWEEN_OFFERS
-        await listings.publish_property(tx, people[home.owner], _draft(home, chance), published_at)
+        await listings.publish(tx, people[home.owner], _draft(home, chance), offers, published_at)
 
 
 def _draft(home: _Home, chance: Random) -> PropertyDraft:

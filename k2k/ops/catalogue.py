@@ -20,6 +20,7 @@ from k2k.core.errors import (
     Unauthenticated,
     Unavailable,
 )
+from k2k.ops.files import FileTooLarge, NotMultipart
 from k2k.ops.permissions import PERMISSIONS, Permission, Role
 from k2k.ops.registry import Operation, Repeats
 from k2k.ops.validation import MalformedJson
@@ -29,6 +30,7 @@ Errors = tuple[type[DomainError], ...]
 # Unknown fields and query parameters are refused everywhere, so anything may be invalid.
 ANY: Errors = (Invalid, Limited, Internal, Unavailable)
 BODIED: Errors = (MalformedJson,)
+FILED: Errors = (FileTooLarge, NotMultipart)
 WRITE: Errors = (OutcomeUnknown,)
 KEYED: Errors = (IdempotencyInProgress, IdempotencyMismatch)
 
@@ -38,6 +40,8 @@ def errors_of(operation: Operation) -> list[type[DomainError]]:
     found = {*operation.raises, *ANY, *_refusals(operation.may)}
     if "body" in operation.models:
         found.update(BODIED)
+    if operation.files is not None:
+        found.update(FILED)
     if is_write(operation):
         found.update(WRITE)
     if operation.repeats is Repeats.by_key:

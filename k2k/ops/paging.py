@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from typing import ClassVar
+from urllib.parse import urlencode
 
 from pydantic import Field
 
@@ -26,7 +27,11 @@ class Page(Input):
         return self.FURTHEST + 1
 
     def headers(self, address: str, total: int) -> dict[str, str]:
-        """X-Total-Count, exact to 10,000, and Link (RFC 8288) to the neighbouring parts of the list at `address`."""
+        """X-Total-Count, exact to 10,000, and Link (RFC 8288) to the neighbouring parts of the list at `address`.
+
+        The links ask for the same as this part did, whatever else its model has.
+        """
+        same = urlencode(self.model_dump(mode="json", exclude_unset=True, exclude={"skip", "limit"}), doseq=True)
         headers = {"X-Total-Count": str(min(total, self.FURTHEST))}
         if total > self.FURTHEST:
             headers["X-Total-Count-Relation"] = "gte"
@@ -37,6 +42,7 @@ class Page(Input):
             del neighbours["prev"]
         if neighbours:
             headers["Link"] = ", ".join(
-                f'<{address}?skip={skip}&limit={self.limit}>; rel="{name}"' for name, skip in neighbours.items()
+                f'<{address}?{same}{"&" if same else ""}skip={skip}&limit={self.limit}>; rel="{name}"'
+                for name, skip in neighbours.items()
             )
         return headers

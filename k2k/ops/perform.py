@@ -20,7 +20,7 @@ from k2k.core.ids import UserId
 from k2k.infra.sql import Queries
 from k2k.infra.transaction import Reader, Tx
 from k2k.ops.call import Call
-from k2k.ops.registry import Operation, Repeats, Reply
+from k2k.ops.registry import Operation, Repeats, Reply, Streamed
 
 KEY = re.compile(r"[\x21-\x7e]{1,255}")
 HANDFUL = 5000
@@ -34,6 +34,8 @@ class Answered:
     status: int
     body: bytes
     headers: Mapping[str, str] = field(default_factory=dict)
+    stream: Streamed | None = None
+    """The answer where it is too long for `body`."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,6 +125,8 @@ async def _run(operation: Operation, call: Call, parts: Mapping[str, Any]) -> An
     headers: Mapping[str, str] = {}
     if isinstance(reply, Reply):
         reply, headers = reply.value, reply.headers
+    if isinstance(reply, Streamed):
+        return Answered(operation.status, b"", headers, reply)
     return Answered(operation.status, operation.render(reply), headers)
 
 

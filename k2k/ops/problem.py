@@ -17,11 +17,16 @@ from k2k.core.errors import (
     Unauthenticated,
     Unavailable,
 )
+from k2k.ops.files import FileTooLarge, NotMultipart
 from k2k.ops.validation import MalformedJson, untouched
+from k2k.ops.versions import VersionMismatch
 
 # The first kind that fits counts, so the narrower stand above the wider.
 STATUS: dict[type[DomainError], int] = {
     MalformedJson: 400,
+    FileTooLarge: 413,
+    NotMultipart: 415,
+    VersionMismatch: 412,
     Invalid: 422,
     Unauthenticated: 401,
     Denied: 403,

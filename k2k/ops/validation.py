@@ -26,7 +26,7 @@ from pydantic_core import from_json, to_json
 from k2k.core.errors import Invalid, Problem
 
 Model = TypeVar("Model", bound=BaseModel)
-Part = Literal["body", "query", "path"]
+Part = Literal["body", "query", "path", "header"]
 
 # What no honest client sends; pydantic's own limit on nesting (200) also holds.
 MAXIMUM_DEPTH = 32

@@ -161,7 +161,13 @@ def _envelope(event: type[Event], schemas: Schemas) -> Schema:
 
 def _flat(rpc: str, operation: Operation, schemas: Schemas) -> Schema:
     """The fields of path, query and body as the one object that an rpc takes."""
-    fields = [field for part in PARTS if part in operation.models for field in schemas.fields((rpc, part))]
+    fields = [
+        (name, schema, needed)
+        for part in PARTS
+        if part in operation.models
+        for name, schema, needed in schemas.fields((rpc, part))
+        if name not in operation.fixed
+    ]
     made: Schema = {
         "type": "object",
         "properties": {name: schema for name, schema, _ in fields},

@@ -40,7 +40,7 @@ def entries(operations: Iterable[Operation]) -> list[Entry]:
 
 def errors_of(operation: Operation) -> list[type[DomainError]]:
     """Every error the operation may answer over HTTP, by number."""
-    bodied = BODIED if "body" in operation.models else ()
+    bodied = BODIED if "body" in operation.models else (RequestTimeout,) if operation.files is not None else ()
     return by_number({*catalogue.errors_of(operation), *ANY, *bodied})
 
 

@@ -8,20 +8,23 @@ from __future__ import annotations
 import inspect
 import sys
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from http import HTTPStatus
 from typing import Any
 
 from k2k.core.errors import DomainError, IdempotencyInProgress, Internal
+from k2k.ops.files import FileRules
 from k2k.ops.permissions import PERMISSIONS, Permission, Role
 from k2k.ops.problem import ProblemDocument
 from k2k.ops.registry import Operation, Repeats
 from k2k.web import about, health
 from k2k.web.catalogue import errors_of, http_status
-from k2k.web.routes import FORM, JSON, PREFIX, may_be_kept
+from k2k.web.files import FIELD
+from k2k.web.routes import FORM, JSON, PREFIX, header_of, may_be_kept
 from k2k.web.schemas import PLACE, Key, Mode, Schema, Schemas, without_null
 
 PROBLEM = "application/problem+json"
+MULTIPART = "multipart/form-data"
 _PROBLEM_KEY = ("problem", "document")
 _HEALTH_KEY = ("health", "answer")
 
@@ -60,7 +63,8 @@ def _types(operations: Iterable[Operation]) -> Iterator[tuple[Key, Mode, Any]]:
             yield (operation.name, part), "validation", model
         if operation.form is not None:
             yield (operation.name, "form"), "validation", operation.form
-        yield (operation.name, "answer"), "serialization", operation.answer
+        if not operation.media:
+            yield (operation.name, "answer"), "serialization", operation.answer
     yield _PROBLEM_KEY, "serialization", ProblemDocument
     yield _HEALTH_KEY, "serialization", health.Health
 
@@ -86,16 +90,17 @@ def _operation(operation: Operation, schemas: Schemas, problems: _Problems) -> d
     }
     if operation.rpc is not None:
         made["x-rpc"] = operation.rpc
-    parameters = [*_parameters(operation, "path", schemas), *_parameters(operation, "query", schemas)]
+    parameters = [found for part in ("path", "query", "head") for found in _parameters(operation, part, schemas)]
     if operation.repeats is Repeats.by_key:
         parameters.append(about.IDEMPOTENCY_KEY)
     if parameters:
         made["parameters"] = parameters
     if "body" in operation.models:
         made["requestBody"] = {"required": True, "content": _bodies(operation, schemas)}
-    answer = schemas.of((operation.name, "answer"))
+    if operation.files is not None:
+        made["requestBody"] = {"required": True, "content": {MULTIPART: {"schema": _multipart(operation.files)}}}
     made["responses"] = {
-        str(operation.status): _answer(operation.status, answer, (*about.LIMITED, *operation.headers)),
+        str(operation.status): _answer(operation, schemas),
         **problems.of(errors_of(operation)),
     }
     if may_be_kept(operation):
@@ -115,7 +120,7 @@ def _probe(probe: health.Probe, schemas: Schemas, problems: _Problems) -> dict[s
         "description": probe.description,
         "security": [],
         "responses": {
-            **{str(status): _answer(status, schemas.of(_HEALTH_KEY)) for status in probe.statuses},
+            **{str(status): _answered(status, {JSON: schemas.of(_HEALTH_KEY)}) for status in probe.statuses},
             **problems.of([Internal]),
         },
     }
@@ -140,8 +145,15 @@ def _parameters(operation: Operation, part: str, schemas: Schemas) -> Iterator[d
     if part not in operation.models:
         return
     for name, field, required in schemas.fields((operation.name, part)):
+        if name in operation.fixed:
+            continue
         schema = without_null(field)
         made: dict[str, Any] = {"name": name, "in": part, "required": required}
+        if part == "head":
+            made |= {"name": header_of(name), "in": "header"}
+            # In a header it is a tag; as what the model has it, it travels over sockets.
+            schema = {**schema, "type": "string"}
+            schema.pop("minimum", None)
         if "description" in schema:
             made["description"] = schema["description"]
             schema = {key: value for key, value in schema.items() if key != "description"}
@@ -157,11 +169,24 @@ def _bodies(operation: Operation, schemas: Schemas) -> dict[str, Any]:
     return bodies
 
 
-def _answer(status: int, schema: Schema, headers: Iterable[str] = ()) -> dict[str, Any]:
+def _multipart(rules: FileRules) -> Schema:
+    file = {"type": "string", "contentMediaType": "application/octet-stream", "maxLength": rules.bytes_each}
+    files = {"type": "array", "items": file, "minItems": 1, "maxItems": rules.most}
+    return {"type": "object", "properties": {FIELD: files}, "required": [FIELD], "additionalProperties": False}
+
+
+def _answer(operation: Operation, schemas: Schemas) -> dict[str, Any]:
+    headers = (*about.LIMITED, *operation.headers)
+    if operation.media:
+        return _answered(operation.status, {media: {"type": "string"} for media in operation.media}, headers)
+    return _answered(operation.status, {JSON: schemas.of((operation.name, "answer"))}, headers)
+
+
+def _answered(status: int, content: Mapping[str, Schema], headers: Iterable[str] = ()) -> dict[str, Any]:
     return {
         "description": HTTPStatus(status).phrase,  # the same in every Python for what operations succeed with
         "headers": _headers((*about.ALL_ANSWERS, *headers)),
-        "content": {JSON: {"schema": schema}},
+        "content": {media: {"schema": schema} for media, schema in content.items()},
     }
 
 

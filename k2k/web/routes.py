@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import re
 from collections.abc import Iterable, Sequence
+from dataclasses import replace
 from typing import Any, cast, get_origin
 
 from aiohttp import web
@@ -19,6 +20,7 @@ from k2k.ops.perform import key_of, perform
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Operation
 from k2k.ops.validation import parse_json, unknown, validate
+from k2k.web.files import incoming, streamed
 from k2k.web.problems import REQUEST_ID
 
 PREFIX = "/api/v1"
@@ -81,7 +83,7 @@ class _Door:
         self._guard = guard
         self._body_seconds = body_seconds
 
-    async def handle(self, request: web.Request) -> web.Response:
+    async def handle(self, request: web.Request) -> web.StreamResponse:
         operation = self._operation
         principal = await self._admit(request)
         call = Call(
@@ -94,6 +96,8 @@ class _Door:
         )
         parts, key = await self._parts(request), key_of(operation, _key(request), "/Idempotency-Key", "header")
         answered = await perform(operation, call, parts, key)
+        if answered.stream is not None:
+            return await streamed(request, answered.stream, answered.headers)
         response = web.Response(body=answered.body, status=answered.status, content_type=JSON, headers=answered.headers)
         if may_be_kept(operation):
             for name, value in (KEPT_BY_ANYONE if principal is None else KEPT_BY_ONE).items():
@@ -117,13 +121,15 @@ class _Door:
         permit(principal, operation.may)
         return principal
 
-    async def _parts(self, request: web.Request) -> dict[str, BaseModel]:
-        """Path, query and body as models; the faults of all three are told together."""
+    async def _parts(self, request: web.Request) -> dict[str, Any]:
+        """Path, query, head and body as models, whose faults are told together, and the files on their way."""
         models = self._operation.models
-        parts: dict[str, BaseModel] = {}
+        parts: dict[str, Any] = {}
         faults: list[Problem] = []
-        raw: dict[str, Any] = {"path": dict(request.match_info)}
+        raw: dict[str, Any] = {"path": {**request.match_info, **self._operation.fixed}}
         raw["query"] = _grouped(request.query, models.get("query"))
+        if "head" in models:
+            raw["head"] = _head(request, self._operation)
         if "body" in models:
             raw["body"] = await self._body(request)
         if "query" not in models and raw["query"]:
@@ -134,11 +140,13 @@ class _Door:
                 parts[part] = value
                 continue
             try:
-                parts[part] = validate(model, value, part)  # type: ignore[arg-type]
+                parts[part] = validate(model, value, "header" if part == "head" else part)  # type: ignore[arg-type]
             except Invalid as error:
-                faults += error.problems
+                faults += error.problems if part != "head" else map(_of_header, error.problems)
         if faults:
             raise Invalid(problems=faults)
+        if self._operation.files is not None:
+            parts["files"] = incoming(request, self._operation.files)
         return parts
 
     async def _body(self, request: web.Request) -> Any:
@@ -166,6 +174,21 @@ def _key(request: web.Request) -> str | None:
     """What was sent as the key. Several lines are one list (RFC 9110 section 5.3), which its space tells from a key."""
     lines = request.headers.getall("Idempotency-Key", ())
     return ", ".join(lines) if lines else None
+
+
+def _head(request: web.Request, operation: Operation) -> dict[str, str]:
+    """What the headers say of the fields of the head model."""
+    headers = {name: ", ".join(request.headers.getall(header_of(name), ())) for name in operation.wire_names("head")}
+    return {name: value for name, value in headers.items() if value}
+
+
+def _of_header(fault: Problem) -> Problem:
+    return replace(fault, pointer="/" + header_of(fault.pointer.removeprefix("/")))
+
+
+def header_of(name: str) -> str:
+    """The header that says what this field of a head model is."""
+    return name.replace("_", "-").title()
 
 
 def _grouped(query: MultiMapping[str], model: type[BaseModel] | None) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import json
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
 from dataclasses import dataclass, replace
 from datetime import timedelta
+from itertools import pairwise
 from typing import Any
 from uuid import UUID, uuid4
 
@@ -30,11 +31,15 @@ Place = Callable[[People, Person], Awaitable[UUID]]
 BUYERS = {"open_profile"}
 """What an agent cannot do a first time; everything else is done by agents."""
 PLACES: Mapping[str, Place] = {
-    "property_id": lambda people, person: people.listing(person),
-    "agency_id": lambda people, person: people.found(person),
-    "agent_id": lambda people, person: people.colleague(person),
+    "properties": lambda people, person: people.listing(person),
+    "vehicles": lambda people, person: people.vehicle(person),
+    "listings": lambda people, person: people.listing(person),
+    "agencies": lambda people, person: people.found(person),
+    "members": lambda people, person: people.colleague(person),
 }
-"""What a placeholder may stand for, made for whoever asks."""
+"""What a placeholder after this word may stand for, made for whoever asks."""
+BESIDES: Mapping[str, Mapping[str, str]] = {"publish_listing": {"property_type": "house"}}
+"""What a body needs that its schema cannot say."""
 
 
 @dataclass(frozen=True)
@@ -64,10 +69,12 @@ async def wish(people: People, operation: Operation, person: Person | None = Non
     """Another one each time: its texts are."""
     if person is None:
         person = await (people.buyer() if operation.name in BUYERS else people.agent())
-    model = operation.models.get("path")
-    places = {name: await PLACES[name](people, person) for name in (model.model_fields if model else ())}
+    steps = operation.path.split("/")
+    places = {name.strip("{}"): await PLACES[word](people, person) for word, name in pairwise(steps) if "{" in name}
     body = operation.models.get("body")
     sent = sample(body, f"Selam {uuid4().hex[:8]}", everything=operation.method == "PUT") if body else None
+    if sent is not None:
+        sent |= BESIDES.get(operation.name, {})
     return Wish(operation, person, operation.path.format(**places), sent)
 
 

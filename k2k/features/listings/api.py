@@ -1,66 +1,243 @@
-"""Properties: the market for everyone, and offering something on it."""
+"""What is offered: the market for everyone, and offering something on it."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from datetime import timedelta
+from typing import Any
 
-from k2k.features.accounts.models import Notice
+from k2k.core.ids import ListingId
+from k2k.core.settings import ListingSettings, MediaSettings
+from k2k.features.accounts.models import Notice, UserPath
 from k2k.features.listings import service, store
-from k2k.features.listings.errors import PropertyNotFound
-from k2k.features.listings.models import (
-    ListingPath,
-    MapPath,
+from k2k.features.listings.errors import (
+    ListingNotFound,
+    PostedJustNow,
+    PropertyNotFound,
+    StatusNotPossible,
+    UnitOnOffer,
+    VehicleNotFound,
+)
+from k2k.features.listings.kinds import (
+    AnyChange,
+    AnyDraft,
+    AnyListing,
+    ListingPage,
+    OfferDraft,
     Property,
     PropertyChange,
     PropertyDraft,
-    PropertyPath,
+    PropertyPage,
+    Vehicle,
+    VehicleChange,
+    VehicleDraft,
+    VehiclePage,
 )
+from k2k.features.listings.models import (
+    Collection,
+    CollectionPath,
+    CollectionsPath,
+    Few,
+    ListingChange,
+    ListingPath,
+    MapPath,
+)
+from k2k.features.listings.store import Reading, TextRow
 from k2k.infra.transaction import Reader
 from k2k.ops.call import Call
 from k2k.ops.channels import Asked, Presence
 from k2k.ops.paging import PAGED, Page
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Reply, Routes
+from k2k.ops.versions import IfMatch, VersionMismatch, tag
 from k2k.web.routes import PREFIX
 
-routes = Routes("properties")
+routes = Routes("listings")
+NOT_FOUND = (PropertyNotFound, VehicleNotFound, ListingNotFound)
+CHANGING = (VersionMismatch, StatusNotPossible, UnitOnOffer)
 
 
 @routes.get("/properties", may=Permission.read_market, headers=PAGED)
-async def list_properties(call: Call, query: Page) -> Reply[Json[list[Property]]]:
+async def list_properties(call: Call, query: PropertyPage) -> Reply[Json[list[Property]]]:
     """All active properties, newest first. X-Total-Count says how many there are, Link where the next part is."""
-    found = await store.list_properties(call.db, query)
-    return Reply(Json(found.body), query.headers(f"{PREFIX}/properties", found.total))
+    return await _listed(call, Collection.properties, query)
 
 
-@routes.get("/properties/{property_id}", may=Permission.read_market, rpc="property.get", raises=(PropertyNotFound,))
-async def get_property(call: Call, path: PropertyPath) -> Json[Property]:
+@routes.get("/vehicles", may=Permission.read_market, headers=PAGED)
+async def list_vehicles(call: Call, query: VehiclePage) -> Reply[Json[list[Vehicle]]]:
+    """All active vehicles, newest first. X-Total-Count says how many there are, Link where the next part is."""
+    return await _listed(call, Collection.vehicles, query)
+
+
+@routes.get("/listings", may=Permission.read_market, headers=PAGED)
+async def list_listings(call: Call, query: ListingPage) -> Reply[Json[list[AnyListing]]]:
+    """Everything active, newest first. X-Total-Count says how many there are, Link where the next part is."""
+    return await _listed(call, Collection.listings, query)
+
+
+@routes.get("/users/{user_id}/properties", may=Permission.read_market, headers=PAGED)
+async def list_properties_of_user(call: Call, path: UserPath, query: Page) -> Reply[Json[list[Property]]]:
+    """The active properties of one person, newest first."""
+    page = PropertyPage(skip=query.skip, limit=query.limit)
+    found = await store.list_listings(call.db, Collection.properties, page, _reading(call), path.user_id)
+    return Reply(Json(found.body), query.headers(f"{PREFIX}/users/{path.user_id}/properties", found.total))
+
+
+@routes.get("/{collection}/featured", may=Permission.read_market, over=Collection)
+async def list_featured(call: Call, path: CollectionsPath, query: Few) -> Json[list[AnyListing]]:
+    """What is put forward, newest first."""
+    return Json(await store.featured_listings(call.db, path.collection, query.limit, _reading(call)))
+
+
+@routes.get("/{collection}/trending", may=Permission.read_market, over=Collection)
+async def list_trending(call: Call, path: CollectionsPath, query: Few) -> Json[list[AnyListing]]:
+    """What people look at, save and ask about most, of late."""
+    return Json(await store.trending_listings(call.db, path.collection, query.limit, _reading(call)))
+
+
+@routes.get("/{collection}/{listing_id}/similar", may=Permission.read_market, over=Collection, raises=NOT_FOUND)
+async def list_similar(call: Call, path: CollectionPath, query: Few) -> Json[list[AnyListing]]:
+    """What somebody who looks at this one may also want to see, the most alike first."""
+    return Json(await service.similar_listings(call.db, path.collection, path.listing_id, query.limit, _reading(call)))
+
+
+@routes.get("/properties/{listing_id}", may=Permission.read_market, rpc="property.get", raises=(PropertyNotFound,))
+async def get_property(call: Call, path: ListingPath) -> Reply[Json[Property]]:
     """One property: active ones for everyone, others for their owner and the agents of their agency."""
-    return await service.get_property(call.db, path.property_id, call.principal.id if call.principal else None)
+    return await _got(call, Collection.properties, path.listing_id)
 
 
-@routes.post("/properties", may=Permission.offer_listings, status=201, rpc="property.publish", headers=("Location",))
+@routes.get("/vehicles/{listing_id}", may=Permission.read_market, rpc="vehicle.get", raises=(VehicleNotFound,))
+async def get_vehicle(call: Call, path: ListingPath) -> Reply[Json[Vehicle]]:
+    """One vehicle: active ones for everyone, others for their owner and the agents of their agency."""
+    return await _got(call, Collection.vehicles, path.listing_id)
+
+
+@routes.get("/listings/{listing_id}", may=Permission.read_market, rpc="listing.get", raises=(ListingNotFound,))
+async def get_listing(call: Call, path: ListingPath) -> Reply[Json[AnyListing]]:
+    """One listing of whatever kind: active ones for everyone, others for their owner and the agents of their agency."""
+    return await _got(call, Collection.listings, path.listing_id)
+
+
+@routes.post(
+    "/properties",
+    may=Permission.offer_listings,
+    status=201,
+    rpc="property.publish",
+    raises=(PostedJustNow, UnitOnOffer),
+    headers=("Location",),
+)
 async def publish_property(call: Call, body: PropertyDraft) -> Reply[Json[Property]]:
-    """Offer a property. It is public at once."""
-    async with call.transaction() as tx:
-        listing, published = await service.publish_property(tx, call.user.id, body, call.now)
-    return Reply(published, {"Location": f"{PREFIX}/properties/{listing}"})
+    """Offer a property. It is public at once, unless it is a draft or offers are reviewed."""
+    return await _published(call, Collection.properties, body)
 
 
-@routes.put("/properties/{property_id}", may=Permission.offer_listings, raises=(PropertyNotFound,))
-async def change_property(call: Call, path: PropertyPath, body: PropertyChange) -> Json[Property]:
+@routes.post(
+    "/vehicles",
+    may=Permission.offer_listings,
+    status=201,
+    rpc="vehicle.publish",
+    raises=(PostedJustNow, UnitOnOffer),
+    headers=("Location",),
+)
+async def publish_vehicle(call: Call, body: VehicleDraft) -> Reply[Json[Vehicle]]:
+    """Offer a vehicle. It is public at once, unless it is a draft or offers are reviewed."""
+    return await _published(call, Collection.vehicles, body)
+
+
+@routes.post(
+    "/listings",
+    may=Permission.offer_listings,
+    status=201,
+    rpc="listing.publish",
+    raises=(PostedJustNow, UnitOnOffer),
+    headers=("Location",),
+)
+async def publish_listing(call: Call, body: OfferDraft) -> Reply[Json[AnyListing]]:
+    """Offer something of the kind that is named. It is public at once, unless it is a draft or offers are reviewed."""
+    return await _published(call, Collection.listings, body.draft())
+
+
+@routes.put(
+    "/properties/{listing_id}", may=Permission.offer_listings, raises=(PropertyNotFound, *CHANGING), headers=("ETag",)
+)
+async def change_property(call: Call, path: ListingPath, head: IfMatch, body: PropertyChange) -> Reply[Json[Property]]:
     """Change one's own property: only what is sent, null clears."""
-    async with call.transaction() as tx:
-        return await service.change_property(tx, path.property_id, call.user.id, body, call.now)
+    return await _changed(call, Collection.properties, path.listing_id, head, body)
 
 
-@routes.delete("/properties/{property_id}", may=Permission.offer_listings, raises=(PropertyNotFound,))
-async def delete_property(call: Call, path: PropertyPath) -> Notice:
+@routes.put(
+    "/vehicles/{listing_id}", may=Permission.offer_listings, raises=(VehicleNotFound, *CHANGING), headers=("ETag",)
+)
+async def change_vehicle(call: Call, path: ListingPath, head: IfMatch, body: VehicleChange) -> Reply[Json[Vehicle]]:
+    """Change one's own vehicle: only what is sent, null clears."""
+    return await _changed(call, Collection.vehicles, path.listing_id, head, body)
+
+
+@routes.put(
+    "/listings/{listing_id}", may=Permission.offer_listings, raises=(ListingNotFound, *CHANGING), headers=("ETag",)
+)
+async def change_listing(call: Call, path: ListingPath, head: IfMatch, body: ListingChange) -> Reply[Json[AnyListing]]:
+    """Change what all listings have of one's own listing: only what is sent, null clears."""
+    return await _changed(call, Collection.listings, path.listing_id, head, body)
+
+
+@routes.delete("/properties/{listing_id}", may=Permission.offer_listings, raises=(PropertyNotFound, VersionMismatch))
+async def delete_property(call: Call, path: ListingPath, head: IfMatch) -> Notice:
     """Take one's own property off the market for good."""
+    return await _deleted(call, Collection.properties, path.listing_id, head, "Property")
+
+
+@routes.delete("/vehicles/{listing_id}", may=Permission.offer_listings, raises=(VehicleNotFound, VersionMismatch))
+async def delete_vehicle(call: Call, path: ListingPath, head: IfMatch) -> Notice:
+    """Take one's own vehicle off the market for good."""
+    return await _deleted(call, Collection.vehicles, path.listing_id, head, "Vehicle")
+
+
+@routes.delete("/listings/{listing_id}", may=Permission.offer_listings, raises=(ListingNotFound, VersionMismatch))
+async def delete_listing(call: Call, path: ListingPath, head: IfMatch) -> Notice:
+    """Take one's own listing of whatever kind off the market for good."""
+    return await _deleted(call, Collection.listings, path.listing_id, head, "Listing")
+
+
+def _reading(call: Call) -> Reading:
+    return Reading(call.principal.id if call.principal else None, call.use(MediaSettings).host)
+
+
+def _shown(found: TextRow) -> Reply[Json[Any]]:
+    return Reply(Json(found.body), {"ETag": tag(found.version, found.body)})
+
+
+async def _listed(call: Call, collection: Collection, page: ListingPage) -> Reply[Json[Any]]:
+    found = await store.list_listings(call.db, collection, page, _reading(call))
+    return Reply(Json(found.body), page.headers(f"{PREFIX}/{collection}", found.total))
+
+
+async def _got(call: Call, collection: Collection, listing: ListingId) -> Reply[Json[Any]]:
+    return _shown(await service.get_listing(call.db, collection, listing, _reading(call)))
+
+
+async def _published(call: Call, collection: Collection, draft: AnyDraft) -> Reply[Json[Any]]:
     async with call.transaction() as tx:
-        await service.delete_property(tx, path.property_id, call.user.id, call.now)
-    return Notice(message="Property deleted successfully")
+        listing = await service.publish(tx, call.user.id, draft, call.use(ListingSettings), call.now)
+        found = await store.own_listing(tx, listing, call.use(MediaSettings).host)
+    return Reply(Json(found.body), {"Location": f"{PREFIX}/{collection}/{listing}"})
+
+
+async def _changed(
+    call: Call, collection: Collection, listing: ListingId, head: IfMatch, change: AnyChange
+) -> Reply[Json[Any]]:
+    settings = call.use(ListingSettings)
+    async with call.transaction() as tx:
+        await service.change(tx, collection, listing, call.user.id, change, head.if_match, settings, call.now)
+        found = await store.own_listing(tx, listing, call.use(MediaSettings).host)
+    return _shown(found)
+
+
+async def _deleted(call: Call, collection: Collection, listing: ListingId, head: IfMatch, word: str) -> Notice:
+    async with call.transaction() as tx:
+        await service.delete(tx, collection, listing, call.user.id, head.if_match, call.now)
+    return Notice(message=f"{word} deleted successfully")
 
 
 @routes.channel("listing:{listing_id}", may=Permission.read_market, kept=timedelta(days=1), presence=Presence.count)

@@ -1,6 +1,6 @@
 """What can go wrong with listings."""
 
-from k2k.core.errors import NotFound
+from k2k.core.errors import Conflict, Limited, NotFound
 
 
 class PropertyNotFound(NotFound):
@@ -17,3 +17,43 @@ class ListingNotFound(NotFound):
     code = "listing-not-found"
     number = 1301
     title = "Listing not found"
+
+
+class VehicleNotFound(NotFound):
+    """There is no such vehicle, or none that this person may see."""
+
+    code = "vehicle-not-found"
+    number = 1302
+    title = "Vehicle not found"
+
+
+class StatusNotPossible(Conflict):
+    """From where the listing stands this person cannot take it there. Fetch it to see where it stands."""
+
+    code = "status-not-possible"
+    number = 1303
+    title = "The listing cannot go there from where it stands"
+
+
+class UnitOnOffer(Conflict):
+    """The same unit or vehicle is on offer already, by the same agency or owner: change or close that listing."""
+
+    code = "unit-on-offer"
+    number = 1304
+    title = "This very unit is on offer already"
+
+
+class PostedJustNow(Limited):
+    """Between two new listings of one person some seconds pass."""
+
+    code = "posted-just-now"
+    number = 1305
+    title = "You have posted something just now"
+
+
+class NoRenewalLeft(Conflict):
+    """It was renewed as often as that is possible: offer it anew."""
+
+    code = "no-renewal-left"
+    number = 1306
+    title = "This listing cannot be renewed any more"

@@ -5,13 +5,13 @@ from __future__ import annotations
 from dataclasses import dataclass
 from decimal import Decimal
 from enum import StrEnum
-from typing import Annotated, Literal, Self
+from typing import Annotated, Literal, Self, assert_never
 
-from pydantic import BeforeValidator, Field, PlainSerializer, WithJsonSchema, model_validator
+from pydantic import AfterValidator, Field, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
-from k2k.core.ids import AgencyId, ListingId, UserId
-from k2k.core.money import Currency, Price, from_number
+from k2k.core.ids import AgencyId, AgentId, ImageId, ListingId, UserId
+from k2k.core.money import Currency, Price
 from k2k.ops.validation import Answer, Country, Input, Moment, Name, Text, untouched
 
 
@@ -44,18 +44,6 @@ class ListingStatus(StrEnum):
     rejected = "rejected"
 
 
-class PropertyType(StrEnum):
-    house = "house"
-    apartment = "apartment"
-    townhouse = "townhouse"
-    land = "land"
-    commercial = "commercial"
-    office = "office"
-    condo = "condo"
-    villa = "villa"
-    room = "room"
-
-
 class Language(StrEnum):
     """The language a seller wrote in (ISO 639-1)."""
 
@@ -69,32 +57,83 @@ class Language(StrEnum):
 
 # Review and expiry are decided by others than the owner.
 OwnersStatus = Literal[
-    "draft", "coming_soon", "active", "under_offer", "reserved", "paused", "withdrawn", "cancelled", "sold", "rented",
-    "leased",
+    "active", "draft", "pending_review", "coming_soon", "under_offer", "reserved", "paused", "withdrawn", "cancelled",
+    "sold", "rented", "leased",
 ]  # fmt: skip
+FirstStatus = Literal["draft", "coming_soon", "active"]
 
 
-SquareMeters = Annotated[
-    Decimal,
-    Field(gt=0, max_digits=10, decimal_places=2, allow_inf_nan=False),
-    BeforeValidator(from_number),
-    PlainSerializer(float, return_type=float, when_used="json"),
-    WithJsonSchema(
-        {"type": "number", "exclusiveMinimum": 0, "exclusiveMaximum": 10**8, "description": "At most two decimals"}
-    ),
-]
-Rooms = Annotated[int, Field(ge=0, le=100)]
-YearBuilt = Annotated[int, Field(ge=1800, le=2100)]
+class PriceType(StrEnum):
+    fixed = "fixed"
+    negotiable = "negotiable"
+
+
+class PricePeriod(StrEnum):
+    """What a rent is for."""
+
+    day = "day"
+    week = "week"
+    month = "month"
+    year = "year"
+
+
+class Collection(StrEnum):
+    """The three doors to listings. The last one leads to both kinds."""
+
+    properties = "properties"
+    vehicles = "vehicles"
+    listings = "listings"
+
+    @property
+    def kinds(self) -> list[str]:
+        match self:
+            case Collection.properties:
+                return [ListingKind.property.value]
+            case Collection.vehicles:
+                return [ListingKind.vehicle.value]
+            case Collection.listings:
+                return [kind.value for kind in ListingKind]
+            case _:
+                assert_never(self)
+
+
 Latitude = Annotated[float, Field(ge=-90, le=90)]
 Longitude = Annotated[float, Field(ge=-180, le=180)]
+Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, max_length=60)]
+"""The name of an amenity or a feature."""
 
 
-class PropertyPath(Input):
-    property_id: ListingId
+def _each_once(labels: list[str]) -> list[str]:
+    """As they came, without repeats that differ in case only."""
+    return list({label.casefold(): label for label in reversed(labels)}.values())[::-1]
+
+
+Labels = Annotated[list[Label], Field(max_length=50), AfterValidator(_each_once)]
+Unit = Annotated[str, StringConstraints(strip_whitespace=True, min_length=3, max_length=100)]
+Vin = Annotated[
+    str, StringConstraints(to_upper=True, strip_whitespace=True, pattern=r"^[A-HJ-NPR-Za-hj-npr-z0-9]{11,17}$")
+]
 
 
 class ListingPath(Input):
     listing_id: ListingId
+
+
+class CollectionPath(Input):
+    """A listing behind one of its doors."""
+
+    collection: Collection = Collection.listings
+    listing_id: ListingId
+
+
+class CollectionsPath(Input):
+    collection: Collection = Collection.listings
+
+
+class Few(Input):
+    """The first of a list that has no further pages."""
+
+    limit: int = Field(default=10, ge=1, le=50)
 
 
 # Tiles of one size only: about 10 km at the equator, web mercator. Another size would be another stream of the same.
@@ -108,7 +147,7 @@ class MapPath(Input):
     y: Tile
 
 
-class _Placed(Input):
+class Placed(Input):
     """A place on the map (WGS 84) has two coordinates or is not given."""
 
     latitude: Latitude | None = None
@@ -122,73 +161,121 @@ class _Placed(Input):
         return self
 
 
-class PropertyDraft(_Placed):
+class ListingDraft(Placed):
+    """What every new listing says of itself."""
+
     title: Name
     description: Text | None = None
-    property_type: PropertyType
     listing_type: ListingType
     price: Price
+    price_type: PriceType = PriceType.fixed
+    price_period: PricePeriod | None = Field(default=None, description="Of a rent; a month unless it says otherwise")
     currency: Currency = Currency.ETB
-    bedrooms: Rooms | None = None
-    bathrooms: Rooms | None = None
-    square_meters: SquareMeters | None = None
-    year_built: YearBuilt | None = None
+    status: FirstStatus = "active"
     address: Name | None = None
     neighborhood: Name | None = None
     city: Name
+    region: Name | None = None
+    amenities: Labels = Field(default=[])
+    features: Labels = Field(default=[])
     language: Language = Language.en
     country: Country = "ET"
 
+    @model_validator(mode="after")
+    def _period_is_of_a_rent(self) -> Self:
+        if self.price_period is not None and self.listing_type is not ListingType.rent:
+            raise PydanticCustomError("price_period", "Only a rent is for a period of time")
+        return self
 
-class PropertyChange(_Placed):
-    """Only what is sent changes; null clears what may be empty."""
+
+class ListingChange(Placed):
+    """What of every listing may change. Only what is sent changes; null clears what may be empty."""
 
     title: Name = untouched()
     description: Text | None = untouched()
-    property_type: PropertyType = untouched()
     listing_type: ListingType = untouched()
     price: Price = untouched()
+    price_type: PriceType = untouched()
+    price_period: PricePeriod = untouched()
     currency: Currency = untouched()
     status: OwnersStatus = untouched()
-    bedrooms: Rooms | None = untouched()
-    bathrooms: Rooms | None = untouched()
-    square_meters: SquareMeters | None = untouched()
-    year_built: YearBuilt | None = untouched()
     address: Name | None = untouched()
     neighborhood: Name | None = untouched()
     city: Name = untouched()
+    region: Name | None = untouched()
     latitude: Latitude | None = untouched()
     longitude: Longitude | None = untouched()
+    amenities: Labels = untouched()
+    features: Labels = untouched()
     language: Language = untouched()
     country: Country = untouched()
 
 
-class Property(Answer):
+class Image(Answer):
+    """A picture of a listing in three sizes, and what to show until it is there."""
+
+    id: ImageId
+    url: str = Field(description="At most 1920 pixels wide or high")
+    medium_url: str = Field(description="At most 960 pixels wide or high")
+    small_url: str = Field(description="At most 320 pixels wide or high")
+    is_primary: bool
+    display_order: int
+    width: int = Field(description="Of the largest size, in pixels")
+    height: int
+    color: str = Field(description="The colour that stands out, as #rrggbb")
+    blurhash: str = Field(description="A blurred image in some thirty letters (blurha.sh)")
+    created_at: Moment
+
+
+class AgentCard(Answer):
+    """Who offers it, where that is an agent."""
+
+    id: AgentId
+    display_name: str
+    company_name: str | None
+    rating: float
+    review_count: int
+
+
+class Listing(Answer):
+    """What all listings answer."""
+
     id: ListingId
+    kind: ListingKind
     user_id: UserId = Field(description="Whose listing it is")
     agency_id: AgencyId | None
     title: str
     description: str | None
-    property_type: PropertyType
     listing_type: ListingType
     price: Price
+    price_type: PriceType
+    price_period: PricePeriod | None
     currency: Currency
     status: ListingStatus
-    bedrooms: int | None
-    bathrooms: int | None
-    square_meters: float | None
-    year_built: int | None
+    standard_status: str | None = Field(description="The status by its name in the RESO Data Dictionary")
     address: str | None
     neighborhood: str | None
     city: str
+    region: str | None
     latitude: float | None
     longitude: float | None
-    view_count: int
+    amenities: list[str]
+    features: list[str]
+    images: list[Image]
     is_featured: bool
     language: Language
     country: str
+    version: int = Field(description="Of what the listing itself says; send it back with a change")
+    canonical_id: ListingId | None = Field(description="The listing that this one repeats")
+    published_at: Moment | None
+    expires_at: Moment | None
+    closed_at: Moment | None
     created_at: Moment
     updated_at: Moment
+    view_count: int
+    save_count: int
+    saved: bool = Field(description="Whether you have saved it")
+    agent: AgentCard | None
 
 
 @dataclass(frozen=True, slots=True)

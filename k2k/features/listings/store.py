@@ -1,30 +1,74 @@
-"""Rows of listings and properties."""
+"""Rows of listings, properties and vehicles."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
 
+import asyncpg
+from pydantic import BaseModel
+
 from k2k.core.ids import AgencyId, ListingId, UserId
-from k2k.features.listings.models import Property, PropertyChange, PropertyDraft
+from k2k.core.money import Currency
+from k2k.features.listings.errors import UnitOnOffer
+from k2k.features.listings.kinds import AnyChange, AnyDraft, ListingPage, PropertyPage, VehiclePage
+from k2k.features.listings.models import Collection, ListingKind
 from k2k.infra.sql import Queries
 from k2k.infra.transaction import Reader, Tx
-from k2k.ops.paging import Page
-from k2k.ops.registry import Json
 
 
 @dataclass(frozen=True, slots=True)
-class PropertiesRow:
+class Reading:
+    """For whom texts are finished (None: nobody signed in), and the address of the media in them."""
+
+    viewer: UserId | None
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Added:
+    """What the service adds to a draft."""
+
+    owner: UserId
+    agency: AgencyId | None
+    status: str
+    now: datetime
+    expires_at: datetime | None
+    unit_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Changed:
+    """What the service adds to a change: who makes it, to which version, and what the wished status may follow."""
+
+    user: UserId
+    now: datetime
+    version: int | None
+    may_come_from: Sequence[str]
+    expires_at: datetime
+    unit_hash: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class PageRow:
     total: int
     body: bytes
 
 
 @dataclass(frozen=True, slots=True)
-class AddedRow:
-    id: ListingId
+class TextRow:
     body: bytes
+    version: int
+
+
+@dataclass(frozen=True, slots=True)
+class StateRow:
+    owner_id: UserId
+    status: str
+    version: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,10 +77,19 @@ class ListingRow:
 
 
 @dataclass(frozen=True, slots=True)
+class HeldRow:
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
+class PostedRow:
+    posted: bool
+
+
+@dataclass(frozen=True, slots=True)
 class ChangedRow:
     """A listing as it is now, and what of it others watch, before and after."""
 
-    body: bytes
     status: str
     price: Decimal
     currency: str
@@ -58,43 +111,160 @@ class OfferRow:
 
 
 _queries = Queries("listings")
-LIST_PROPERTIES = _queries.rows("list_properties", PropertiesRow)
-GET_PROPERTY = _queries.json("get_property")
-ADD_PROPERTY = _queries.rows("add_property", AddedRow)
-CHANGE_PROPERTY = _queries.rows("change_property", ChangedRow)
-DELETE_PROPERTY = _queries.rows("delete_property", ListingRow)
+LIST_LISTINGS = _queries.filtered("list_listings", PageRow)
+FEATURED_LISTINGS = _queries.json("featured_listings")
+TRENDING_LISTINGS = _queries.json("trending_listings")
+SIMILAR_LISTINGS = _queries.json("similar_listings")
+GET_LISTING = _queries.rows("get_listing", TextRow)
+OWN_LISTING = _queries.rows("own_listing", TextRow)
+FIND_STATE = _queries.rows("find_state", StateRow)
+HOLD_POSTING = _queries.rows("hold_posting", HeldRow)
+POSTED_SINCE = _queries.rows("posted_since", PostedRow)
+ADD_LISTING = _queries.rows("add_listing", ListingRow)
+CHANGE_LISTING = _queries.rows("change_listing", ChangedRow)
+DELETE_LISTING = _queries.rows("delete_listing", ListingRow)
 PUBLIC_LISTINGS = _queries.rows("public_listings", ListingRow)
 FIND_OFFER = _queries.rows("find_offer", OfferRow)
 
 
-async def list_properties(db: Reader, page: Page) -> PropertiesRow:
-    """A part of the active properties, newest first, and their number (counted no further than the page asks)."""
-    (row,) = await db.rows(LIST_PROPERTIES, page.skip, page.limit, page.count_to)
+async def list_listings(
+    db: Reader, collection: Collection, page: ListingPage, reading: Reading, owner: UserId | None = None
+) -> PageRow:
+    """A part of the active listings, newest first, and their number (counted no further than the page asks)."""
+    wanted = _filters(page) | ({"owner": owner} if owner is not None else {})
+    statement, values = LIST_LISTINGS.of(wanted)
+    (row,) = await db.rows(
+        statement, collection.kinds, page.skip, page.limit, page.count_to, reading.viewer, reading.host, *values
+    )
     return row
 
 
-async def find_property(db: Reader, listing: ListingId, viewer: UserId | None) -> Json[Property] | None:
-    """The property, if `viewer` may see it."""
-    body = await db.find(GET_PROPERTY, listing, viewer)
-    return Json(body) if body is not None else None
+def _filters(page: ListingPage) -> dict[str, object]:
+    """The filters that this page asks for, with their values."""
+    asked: dict[str, object] = {
+        "listing_type": page.listing_type,
+        "price_min": page.price_min,
+        "price_max": page.price_max,
+        "currency": page.currency,
+        "city": page.city,
+        "search": _anywhere(page.search) if page.search is not None else None,
+    }
+    if page.currency is None and (page.price_min is not None or page.price_max is not None):
+        asked["currency"] = Currency.ETB
+    match page:
+        case PropertyPage():
+            asked |= {"property_types": page.property_type or None, "bedrooms": page.bedrooms or None}
+        case VehiclePage():
+            same = ("brand", "model", "transmission", "year_min", "year_max", "mileage_max")
+            asked |= {"fuels": page.fuel or None, **{name: getattr(page, name) for name in same}}
+    return {name: value for name, value in asked.items() if value is not None}
 
 
-async def add_property(tx: Tx, owner: UserId, agency: AgencyId | None, draft: PropertyDraft, now: datetime) -> AddedRow:
-    (row,) = await tx.rows(ADD_PROPERTY, owner, agency, draft.model_dump_json().encode(), now)
+def _anywhere(words: str) -> str:
+    """A pattern for `ilike` that finds these very words."""
+    escaped = words.replace("\\", r"\\").replace("%", r"\%").replace("_", r"\_")
+    return f"%{escaped}%"
+
+
+async def featured_listings(db: Reader, collection: Collection, limit: int, reading: Reading) -> bytes:
+    (body,) = await db.rows(FEATURED_LISTINGS, collection.kinds, limit, reading.viewer, reading.host)
+    return body
+
+
+async def trending_listings(db: Reader, collection: Collection, limit: int, reading: Reading) -> bytes:
+    (body,) = await db.rows(TRENDING_LISTINGS, collection.kinds, limit, reading.viewer, reading.host)
+    return body
+
+
+async def similar_listings(
+    db: Reader, collection: Collection, listing: ListingId, limit: int, reading: Reading
+) -> bytes | None:
+    """Others like it; None if it is not there for the viewer."""
+    return await db.find(SIMILAR_LISTINGS, listing, limit, reading.viewer, reading.host, collection.kinds)
+
+
+async def find_listing(db: Reader, collection: Collection, listing: ListingId, reading: Reading) -> TextRow | None:
+    """The listing, if it may be seen."""
+    return await db.find(GET_LISTING, listing, reading.viewer, reading.host, collection.kinds)
+
+
+async def own_listing(db: Reader, listing: ListingId, host: str) -> TextRow:
+    """The listing as its owner gets it."""
+    (row,) = await db.rows(OWN_LISTING, listing, host)
     return row
 
 
-async def change_property(
-    tx: Tx, listing: ListingId, owner: UserId, change: PropertyChange, now: datetime
+async def find_state(db: Reader, collection: Collection, listing: ListingId) -> StateRow | None:
+    return await db.find(FIND_STATE, listing, collection.kinds)
+
+
+async def hold_posting(tx: Tx, owner: UserId) -> None:
+    """Wait until no other transaction offers something of this person's."""
+    await tx.rows(HOLD_POSTING, owner)
+
+
+async def posted_since(db: Reader, owner: UserId, moment: datetime) -> bool:
+    (row,) = await db.rows(POSTED_SINCE, owner, moment)
+    return row.posted
+
+
+async def add_listing(tx: Tx, kind: ListingKind, draft: AnyDraft, added: Added) -> ListingId:
+    """Raises UnitOnOffer."""
+    with _unit_offered_once():
+        (row,) = await tx.rows(
+            ADD_LISTING,
+            kind,
+            added.owner,
+            added.agency,
+            _sent(draft, exclude_unset=False),
+            added.now,
+            added.status,
+            added.expires_at,
+            added.unit_hash,
+        )
+    return row.id
+
+
+async def change_listing(
+    tx: Tx, collection: Collection, listing: ListingId, change: AnyChange, changed: Changed
 ) -> ChangedRow | None:
-    """The property before and after; None if this person owns no such one."""
-    sent = change.model_dump_json(exclude_unset=True).encode()
-    return await tx.find(CHANGE_PROPERTY, listing, owner, sent, now)
+    """What others watch, before and after; None if this may not be: `find_state` tells why. Raises UnitOnOffer."""
+    with _unit_offered_once():
+        return await tx.find(
+            CHANGE_LISTING,
+            listing,
+            changed.user,
+            changed.now,
+            _sent(change, exclude_unset=True),
+            changed.version,
+            changed.may_come_from,
+            changed.expires_at,
+            {"unit", "vin"} & change.model_fields_set != set(),
+            changed.unit_hash,
+            collection.kinds,
+        )
 
 
-async def delete_property(tx: Tx, listing: ListingId, owner: UserId, now: datetime) -> bool:
-    """Whether it is deleted now; false if this person owns no such one."""
-    return await tx.find(DELETE_PROPERTY, listing, owner, now) is not None
+@contextmanager
+def _unit_offered_once() -> Iterator[None]:
+    """That a unit is on offer twice is only found out by writing it."""
+    try:
+        yield
+    except asyncpg.UniqueViolationError as error:
+        if error.constraint_name != "listings_unit":
+            raise
+        raise UnitOnOffer from error
+
+
+def _sent(wish: BaseModel, *, exclude_unset: bool) -> bytes:
+    return wish.model_dump_json(exclude_unset=exclude_unset, exclude={"unit", "vin"}).encode()
+
+
+async def delete_listing(
+    tx: Tx, collection: Collection, listing: ListingId, owner: UserId, version: int | None, now: datetime
+) -> bool:
+    """Whether it is deleted now; false if this may not be: `find_state` tells why."""
+    return await tx.find(DELETE_LISTING, listing, owner, now, collection.kinds, version) is not None
 
 
 async def are_public(db: Reader, listings: Sequence[ListingId]) -> list[bool]:

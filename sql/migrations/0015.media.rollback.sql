@@ -1,0 +1,3 @@
+drop function hash_bands cascade;
+drop function media_key;
+drop table media;
