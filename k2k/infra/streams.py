@@ -88,22 +88,37 @@ class Past:
 
 @dataclass(frozen=True, slots=True)
 class Mark:
-    """How far a tail has come: the snapshot that it last saw, in the numbering of one database."""
+    """How far a tail has come in the numbering of one database.
+
+    Numbers of transactions that committed are never given again, but those of others are, after PostgreSQL has
+    crashed: they were in no log. So a mark has seen nothing beyond the newest event that there was.
+    """
 
     snapshot: str
+    """What the tail has seen: a pg_snapshot that ends with the newest event."""
+    next: int
+    """The number that the next transaction would have had."""
     generation: str
+
+    @classmethod
+    def of(cls, snapshot: str, newest: int, generation: str) -> Mark:
+        """From a snapshot as it was taken, and the number of the newest transaction with an event that it sees."""
+        low, high, going = snapshot.split(":")
+        end = newest + 1
+        still_going = ",".join(number for number in going.split(",") if number and int(number) < end)
+        return cls(f"{min(int(low), end)}:{end}:{still_going}", int(high), generation)
+
+    @property
+    def newest(self) -> int:
+        """The number of the newest transaction with an event; 0 if there is none."""
+        return int(self.snapshot.split(":")[1]) - 1
 
     def follows(self, earlier: Mark) -> bool:
         """Whether this is a later moment of the same database.
 
         If not, it was restored, or a server has taken over that does not know all transactions of the one before.
         """
-        return self.generation == earlier.generation and self._end >= earlier._end
-
-    @property
-    def _end(self) -> int:
-        """The first transaction that had not begun; on one server it only grows."""
-        return int(self.snapshot.split(":")[1])
+        return self.generation == earlier.generation and self.next > earlier.newest
 
 
 PAGE_BYTES = 128 * 1024
@@ -135,6 +150,14 @@ class _Newest:
     channel: str | None
     epoch: str | None
     offset: int | None
+    newest: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class _First:
+    snapshot: str
+    newest: int
+    generation: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,7 +171,7 @@ _queries = Queries("streams")
 READ = _queries.rows("read_streams", _Read)
 BACKWARDS = _queries.rows("read_backwards", _Read)
 TAIL = _queries.rows("tail", _Newest)
-FIRST_MARK = _queries.rows("first_mark", Mark)
+FIRST_MARK = _queries.rows("first_mark", _First)
 HEADS = _queries.rows("heads", _Head)
 RENUMBER = _queries.command("renumber")
 
@@ -202,7 +225,8 @@ class Streams:
 
     async def first_mark(self) -> Mark:
         """Where a tail begins."""
-        return (await self.db.rows(FIRST_MARK))[0]
+        (first,) = await self.db.rows(FIRST_MARK)
+        return Mark.of(first.snapshot, first.newest, first.generation)
 
     async def tail(self, mark: Mark) -> tuple[Mark, list[tuple[Channel, Position]]]:
         """A later mark, and the newest position of each stream that `mark` could not see.
@@ -210,7 +234,8 @@ class Streams:
         If the later mark does not follow the earlier one, the positions are worth nothing: ask for the `heads`.
         """
         rows = await self.db.rows(TAIL, mark.snapshot)
-        return Mark(rows[0].snapshot, rows[0].generation), [
+        newest = max(mark.newest, *(row.newest or 0 for row in rows))
+        return Mark.of(rows[0].snapshot, newest, rows[0].generation), [
             (Channel(row.channel), Position(row.epoch, row.offset))
             for row in rows
             if row.channel is not None and row.epoch is not None and row.offset is not None

@@ -40,10 +40,11 @@ order by past."offset" desc;
 -- By visibility, not by time or id: both miss a transaction that commits late. Rows of transactions that are yet to
 -- come were brought by a restore; they would be found each time. The parameters are hidden as in read_streams.
 select pg_current_snapshot()::text as snapshot, generation,
-       stream.channel, stream_epoch(stream.channel, stream.id, stream.named_by_id) as epoch, newest."offset"
+       stream.channel, stream_epoch(stream.channel, stream.id, stream.named_by_id) as epoch, newest."offset",
+       newest.xid as newest
 from deployment
 left join (
-    select stream_id, max("offset") as "offset" from events
+    select stream_id, max("offset") as "offset", max(xid::text::bigint) as xid from events
     where xid >= (select pg_snapshot_xmin($1::text::pg_snapshot))
       and xid < (select pg_snapshot_xmax(pg_current_snapshot()))
       and not pg_visible_in_snapshot(xid, $1::text::pg_snapshot)
@@ -53,8 +54,12 @@ left join (
 left join streams as stream on stream.id = newest.stream_id;
 
 -- name: first_mark
--- Where the tail begins.
-select pg_current_snapshot()::text as snapshot, generation from deployment;
+-- Where the tail begins: what can be seen, and the newest transaction with an event among it.
+select pg_current_snapshot()::text as snapshot, coalesce((
+    select xid::text::bigint from events
+    where xid < (select pg_snapshot_xmax(pg_current_snapshot())) and at < now() + interval '1 hour'
+    order by xid desc limit 1), 0) as newest, generation
+from deployment;
 
 -- name: heads
 -- Where streams stand, however they came there.

@@ -524,11 +524,46 @@ async def test_the_tail_passes_over_what_a_restore_brought_from_a_later_server(
 
 
 def test_a_mark_of_another_numbering_or_of_an_earlier_moment_does_not_follow() -> None:
-    mark = Mark("100:105:100,103", "one")
+    mark = Mark.of("100:105:100,103", 104, "one")
     assert mark.follows(mark)
-    assert Mark("99:106:99", "one").follows(mark)
-    assert not Mark("100:104:", "one").follows(mark)
-    assert not Mark("110:110:", "two").follows(mark)
+    assert Mark.of("99:106:99", 105, "one").follows(mark)
+    assert not Mark.of("100:104:", 103, "one").follows(mark)
+    assert not Mark.of("110:110:", 109, "two").follows(mark)
+
+
+def test_a_crash_that_takes_back_numbers_of_what_never_committed_ends_nothing() -> None:
+    mark = Mark.of("1250:1250:", 1239, "one")
+    assert Mark.of("1244:1246:1244", 1239, "one").follows(mark)
+    assert not Mark.of("1239:1239:", 1230, "one").follows(mark), "an event that was seen is not there any more"
+
+
+def test_a_mark_has_seen_nothing_beyond_the_newest_event() -> None:
+    assert Mark.of("1250:1250:", 1239, "one").snapshot == "1240:1240:"
+    assert Mark.of("1230:1250:1230,1238,1245", 1239, "one").snapshot == "1230:1240:1230,1238"
+    assert Mark.of("5:5:", 0, "one").snapshot == "1:1:"
+
+
+async def test_events_under_numbers_that_were_given_before_are_found(
+    db: Db, outside: asyncpg.Connection[asyncpg.Record]
+) -> None:
+    """After a crash the numbers of transactions that were in no log are given again, and below a snapshot seen then."""
+    (again,) = channels(1)
+    streams = Streams(db, MOST, REACH)
+    mark = await streams.first_mark()
+    for _ in range(5):  # takes numbers and commits nothing
+        await outside.execute("begin; select pg_current_xact_id(); rollback")
+    mark, _ = await streams.tail(mark)
+    taken = await outside.fetchval("select pg_snapshot_xmax(pg_current_snapshot())::text::bigint")
+    await count(db, 1, [again])
+    await outside.execute(
+        "update events set xid = $1::text::xid8 from streams where streams.id = stream_id and channel = $2",
+        str(taken - 2),
+        again,
+    )
+    later, newest = await streams.tail(mark)
+    assert again in {channel for channel, _ in newest}
+    _, newest = await streams.tail(later)
+    assert again not in {channel for channel, _ in newest}
 
 
 async def test_heads_tell_of_streams_that_there_are_and_of_those_that_there_are_not(db: Db) -> None:

@@ -50,7 +50,7 @@ def remember_the_future(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:
         if seen:
             return await tail(mark)
         seen.add("once")
-        return Mark(f"{LATER}:{LATER}:", mark.generation), []
+        return Mark.of(f"{LATER}:{LATER}:", LATER, mark.generation), []
 
     monkeypatch.setattr(streams, "tail", ahead)
 

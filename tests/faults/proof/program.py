@@ -135,7 +135,7 @@ def cursor() -> None:
 
 def _mark(xid: object) -> Mark:
     """A number in the place of a snapshot's end."""
-    return Mark(f"0:{xid}:", "")
+    return Mark(f"0:{xid}:", 2**62, "")
 
 
 def doubles() -> None:
