@@ -27,6 +27,8 @@ from k2k.features.chat.events import MessageNew
 from k2k.features.chat.service import join_texts
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
+from k2k.features.listings.service import end_listings
+from k2k.features.saved import api as saved
 from k2k.features.sync import api as sync
 from k2k.features.sync.polls import Polls
 from k2k.flows import enquiry, state
@@ -69,6 +71,7 @@ OPERATIONS = [
     *sync.routes.operations,
     *listings.routes.operations,
     *leads.routes.operations,
+    *saved.routes.operations,
     *chat.routes.operations,
     *enquiry.routes.operations,
     *state.routes.operations,
@@ -132,7 +135,7 @@ async def build(settings: Settings) -> Process:
     wheel = Wheel()
 
     by_rpc = {operation.rpc: operation for operation in OPERATIONS if operation.rpc is not None}
-    limits = Limits(settings.redis, metrics)
+    limits = parts[Limits] = Limits(settings.redis, metrics)
     guard = Guard(limits, settings.limits, metrics)
     commands = Commands(
         services=services,
@@ -241,6 +244,7 @@ def working(settings: Settings, db: Db) -> Worker:
     worker.every("17 * * * *", "jobs.clean", partial(queue.clean_log, db, history))
     worker.every("7 * * * *", "events.tend", partial(_tend, settings))
     worker.every("31 * * * *", "answers.forget", partial(forget_answers, db))
+    worker.every("*/10 * * * *", "listings.end", partial(end_listings, db, settings.listings))
     return worker
 
 

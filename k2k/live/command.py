@@ -182,7 +182,7 @@ class Commands:
         name_request(request_id)
         try:
             principal = await self._admit(operation, principal, address)
-            call = Call(self.services, principal, request_id, self.services.db.clock.now(), device)
+            call = Call(self.services, principal, request_id, self.services.db.clock.now(), device, address)
             answered = await perform(operation, call, *_asked(operation, wish.data))
             return wire.Called(bytes(answered.body))
         except DomainError as error:

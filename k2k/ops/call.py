@@ -37,6 +37,9 @@ class Call:
     device: str = ""
     """How the client describes itself (User-Agent, or name and version on a socket)."""
 
+    address: str = ""
+    """Where it comes from, as far as proxies are believed."""
+
     tx: Tx | None = None
     """The transaction this call runs in, where its answer is kept with what it writes."""
 

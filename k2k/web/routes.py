@@ -93,6 +93,7 @@ class _Door:
             now=self._services.db.clock.now(),
             # Header bytes that are no UTF-8 arrive as lone surrogates.
             device=request.headers.get("User-Agent", "")[:200].encode("utf-8", "replace").decode(),
+            address=request.remote or "",
         )
         parts, key = await self._parts(request), key_of(operation, _key(request), "/Idempotency-Key", "header")
         answered = await perform(operation, call, parts, key)

@@ -204,7 +204,7 @@ create function built_texts(wanted uuid[]) returns table (id uuid, card text, do
 language sql stable as $$
 select listing.id,
        left(listing_card(listing, detail.fields)::text, -1) || ', "image": ' || coalesce(pictures.first, 'null'),
-       left((listing_fields(listing) || detail.fields)::text, -1)
+       left((listing_fields(listing) || coalesce(detail.fields, '{}'))::text, -1)
            || ', "images": [' || coalesce(pictures.all_of_them, '') || ']'
 from unnest(wanted) as asked (id)
 join listings as listing using (id)

@@ -229,3 +229,109 @@ select id from listings where id = any ($1::uuid[]) and status = 'active' and de
 -- What other features need to know of any listing that is not deleted.
 select id, owner_id, agency_id, kind, status, price, currency, city
 from listings where id = $1 and deleted_at is null;
+
+-- name: count_views
+-- Everybody who looked at once, in one statement; what is not public, or not of the kind it was asked for as ($2, empty:
+-- whichever), is not counted.
+with seen as (
+    select listing_id as id, count(*) as views
+    from unnest($1::uuid[], $2::text[]) as looked (listing_id, wanted) join listings on listings.id = listing_id
+    where wanted in (kind, '') and status = 'active' and deleted_at is null
+    group by listing_id order by listing_id
+)
+insert into listing_stats as stats (id, view_count, heat)
+select id, views, more_heat('-infinity', views, $3) from seen
+on conflict (id) do update
+    set view_count = stats.view_count + excluded.view_count,
+        heat = more_heat(stats.heat, excluded.view_count, $3)
+returning id, view_count, (select kind from listings where listings.id = stats.id) as kind;
+
+-- name: view_counts
+-- How often these were looked at, as far as they are public.
+select listings.id, coalesce(view_count, 0) as view_count, kind
+from listings left join listing_stats using (id)
+where listings.id = any ($1::uuid[]) and status = 'active' and deleted_at is null;
+
+-- name: count_save
+-- Somebody saved it ($2: 1) or does so no longer (-1). A save says more than a view.
+insert into listing_stats as stats (id, save_count, heat)
+values ($1, greatest(0, $2::int), case when $2 > 0 then more_heat('-infinity', 5, $3) else '-infinity' end)
+on conflict (id) do update
+    set save_count = greatest(0, stats.save_count + $2),
+        heat = case when $2 > 0 then more_heat(stats.heat, 5, $3) else stats.heat end
+returning save_count;
+
+-- name: renew_listing
+-- One more time in public for what is or was, at most $5 times; nobody but the owner gets a row.
+update listings
+set status = 'active', expires_at = $4, warned_at = null, renewals = renewals + 1,
+    version = version + 1, updated_at = $3, changed_by = $2
+where id = $1 and owner_id = $2 and kind = any ($6::text[]) and deleted_at is null
+  and status in ('active', 'expired') and renewals < $5
+returning new.status, new.price, new.currency, old.status as previous_status, old.price as previous_price,
+          old.currency as previous_currency;
+
+-- name: expire_listings
+-- What has been public for its time is so no longer; a handful at once, so that nobody waits long for a row.
+with due as (
+    select id from listings where status = 'active' and deleted_at is null and expires_at <= $1
+    order by expires_at, id limit $2 for update skip locked
+)
+update listings set status = 'expired', version = version + 1, updated_at = $1, changed_by = null
+from due where listings.id = due.id
+returning listings.id, owner_id;
+
+-- name: warn_owners
+-- Whose listing ends soon is told once.
+with due as (
+    select id from listings
+    where status = 'active' and deleted_at is null and expires_at > $1 and expires_at <= $2 and warned_at is null
+    order by expires_at, id limit $3 for update skip locked
+)
+update listings set warned_at = $1 from due where listings.id = due.id
+returning listings.id, owner_id, expires_at;
+
+-- name: list_history
+-- What changed in a listing, newest first, for its owner ($2) and the agents of its agency.
+select coalesce(jsonb_agg(jsonb_build_object(
+           'version', version, 'at', utc(at), 'changed_by', changed_by, 'field', field, 'before', before,
+           'after', after) order by id desc), '[]') as body
+from (
+    select history.* from listing_history as history join listings on listings.id = listing_id
+    where listing_id = $1 and deleted_at is null and (owner_id = $2 or exists (
+        select from agent_profiles
+        where user_id = $2 and agent_profiles.agency_id = listings.agency_id and deleted_at is null))
+    order by history.id desc offset $3 limit $4) as part;
+
+-- name: price_history
+-- What was asked for it, oldest first: at first, and after each change of price or currency.
+with changes as (
+    select min(id) as id, version, min(at) as at,
+           min(before #>> '{}') filter (where field = 'price') as price_before,
+           min(after #>> '{}') filter (where field = 'price') as price_after,
+           min(before #>> '{}') filter (where field = 'currency') as currency_before,
+           min(after #>> '{}') filter (where field = 'currency') as currency_after
+    from listing_history where listing_id = $1 and field in ('price', 'currency') group by version
+), asked as (
+    -- Each change knows one side of itself; what it does not name is as at the next one that does, or as it is now.
+    select changes.at, changes.version,
+           coalesce(changes.price_after,
+                    (select later.price_before from changes as later
+                     where later.id > changes.id and later.price_before is not null order by later.id limit 1),
+                    listing.price::text) as price,
+           coalesce(changes.currency_after,
+                    (select later.currency_before from changes as later
+                     where later.id > changes.id and later.currency_before is not null order by later.id limit 1),
+                    listing.currency) as currency
+    from changes, listings as listing where listing.id = $1
+    union all
+    select listing.created_at, 1,
+           coalesce((select price_before from changes where price_before is not null order by id limit 1),
+                    listing.price::text),
+           coalesce((select currency_before from changes where currency_before is not null order by id limit 1),
+                    listing.currency)
+    from listings as listing where listing.id = $1
+)
+select coalesce(jsonb_agg(jsonb_build_object('at', utc(at), 'price', price::numeric, 'currency', currency)
+                          order by at, version), '[]') as body
+from asked;

@@ -6,18 +6,23 @@ from collections.abc import Sequence
 from datetime import timedelta
 from typing import Any
 
+from pydantic import JsonValue, TypeAdapter
+
 from k2k.core.ids import ListingId
 from k2k.core.settings import ListingSettings, MediaSettings
 from k2k.features.accounts.models import Notice, UserPath
 from k2k.features.listings import service, store
 from k2k.features.listings.errors import (
+    NOT_FOUND,
     ListingNotFound,
+    NoRenewalLeft,
     PostedJustNow,
     PropertyNotFound,
     StatusNotPossible,
     UnitOnOffer,
     VehicleNotFound,
 )
+from k2k.features.listings.jsonld import json_ld
 from k2k.features.listings.kinds import (
     AnyChange,
     AnyDraft,
@@ -34,26 +39,34 @@ from k2k.features.listings.kinds import (
     VehiclePage,
 )
 from k2k.features.listings.models import (
+    AskedPrice,
     Collection,
     CollectionPath,
     CollectionsPath,
     Few,
+    HistoryEntry,
     ListingChange,
     ListingPath,
+    Look,
     MapPath,
+    Reading,
+    Viewed,
 )
-from k2k.features.listings.store import Reading, TextRow
+from k2k.features.listings.store import TextRow
+from k2k.infra.limits import Limits, Rate
 from k2k.infra.transaction import Reader
 from k2k.ops.call import Call
 from k2k.ops.channels import Asked, Presence
+from k2k.ops.limits import network_of
 from k2k.ops.paging import PAGED, Page
 from k2k.ops.permissions import Permission
-from k2k.ops.registry import Json, Reply, Routes
+from k2k.ops.registry import Json, Repeats, Reply, Routes
 from k2k.ops.versions import IfMatch, VersionMismatch, tag
 from k2k.web.routes import PREFIX
 
 routes = Routes("listings")
-NOT_FOUND = (PropertyNotFound, VehicleNotFound, ListingNotFound)
+LISTING: TypeAdapter[AnyListing] = TypeAdapter(AnyListing)
+ONCE_AN_HOUR = Rate(1, 3600)
 CHANGING = (VersionMismatch, StatusNotPossible, UnitOnOffer)
 
 
@@ -198,6 +211,65 @@ async def delete_vehicle(call: Call, path: ListingPath, head: IfMatch) -> Notice
 async def delete_listing(call: Call, path: ListingPath, head: IfMatch) -> Notice:
     """Take one's own listing of whatever kind off the market for good."""
     return await _deleted(call, Collection.listings, path.listing_id, head, "Listing")
+
+
+@routes.post(
+    "/{collection}/{listing_id}/view",
+    may=Permission.read_market,
+    rpc="listing.view",
+    raises=NOT_FOUND,
+    repeats=Repeats.freely,
+    over=Collection,
+)
+async def view_listing(call: Call, path: CollectionPath) -> Viewed:
+    """Tell that somebody looks at it. Each viewer counts once an hour, however often they come."""
+    viewer = call.principal.id if call.principal else network_of(call.address)
+    if (await call.use(Limits).take(f"view:{path.listing_id}:{viewer}", ONCE_AN_HOUR)).granted:
+        look = Look(path.listing_id, path.collection, call.now)
+        return Viewed(view_count=await call.together(service.count_views, look))
+    return Viewed(view_count=await service.view_count(call.db, path.collection, path.listing_id))
+
+
+@routes.post(
+    "/{collection}/{listing_id}/renew",
+    may=Permission.offer_listings,
+    rpc="listing.renew",
+    raises=(*NOT_FOUND, StatusNotPossible, NoRenewalLeft, UnitOnOffer),
+    over=Collection,
+    headers=("ETag",),
+)
+async def renew_listing(call: Call, path: CollectionPath) -> Reply[Json[AnyListing]]:
+    """Have one's own listing public for its whole time again, from now. That can be done a few times."""
+    async with call.transaction() as tx:
+        settings = call.use(ListingSettings)
+        await service.renew(tx, path.collection, path.listing_id, call.user.id, settings, call.now)
+        found = await store.own_listing(tx, path.listing_id, call.use(MediaSettings).host)
+    return _shown(found)
+
+
+@routes.get(
+    "/listings/{listing_id}/history", may=Permission.offer_listings, rpc="listing.history", raises=(ListingNotFound,)
+)
+async def list_history(call: Call, path: ListingPath, query: Page) -> Json[list[HistoryEntry]]:
+    """Every field that ever changed, newest first, for the owner and the agents of the agency."""
+    await service.get_own(call.db, path.listing_id, call.user.id)
+    return Json(await store.list_history(call.db, path.listing_id, call.user.id, query))
+
+
+@routes.get(
+    "/listings/{listing_id}/prices", may=Permission.read_market, rpc="listing.prices", raises=(ListingNotFound,)
+)
+async def list_prices(call: Call, path: ListingPath) -> Json[list[AskedPrice]]:
+    """What was asked for it, from the first price to today's."""
+    await service.get_listing(call.db, Collection.listings, path.listing_id, _reading(call))
+    return Json(await store.price_history(call.db, path.listing_id))
+
+
+@routes.get("/{collection}/{listing_id}/jsonld", may=Permission.read_market, raises=NOT_FOUND, over=Collection)
+async def describe_listing(call: Call, path: CollectionPath) -> dict[str, JsonValue]:
+    """One listing in the words of schema.org, as JSON-LD to put into a page for search engines."""
+    found = await service.get_listing(call.db, path.collection, path.listing_id, _reading(call))
+    return json_ld(LISTING.validate_json(found.body))
 
 
 def _reading(call: Call) -> Reading:

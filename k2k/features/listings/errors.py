@@ -27,6 +27,10 @@ class VehicleNotFound(NotFound):
     title = "Vehicle not found"
 
 
+NOT_FOUND = (PropertyNotFound, VehicleNotFound, ListingNotFound)
+"""What the doors say of a listing that is not there for somebody."""
+
+
 class StatusNotPossible(Conflict):
     """From where the listing stands this person cannot take it there. Fetch it to see where it stands."""
 

@@ -1,4 +1,4 @@
-"""What happens to listings, for those who look at one just now."""
+"""What happens to listings, for those who look at one just now and for their owners."""
 
 from typing import ClassVar, Literal
 
@@ -6,6 +6,7 @@ from k2k.core.ids import ListingId
 from k2k.core.money import Currency, Price
 from k2k.features.listings.models import ListingStatus
 from k2k.infra.streams import Event
+from k2k.ops.validation import Moment
 
 
 class ListingPriceChanged(Event):
@@ -27,3 +28,20 @@ class ListingStatusChanged(Event):
     to = ("listing",)
     listing_id: ListingId
     status: ListingStatus | Literal["deleted"]
+
+
+class ListingExpiring(Event):
+    """The time of one's listing ends soon. Renew it, or let it go."""
+
+    type: ClassVar[str] = "listing.expiring"
+    to = ("user",)
+    listing_id: ListingId
+    expires_at: Moment
+
+
+class ListingExpired(Event):
+    """The time of one's listing has ended, and it is not public any more. It can be renewed."""
+
+    type: ClassVar[str] = "listing.expired"
+    to = ("user",)
+    listing_id: ListingId

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal, Self, assert_never
 
-from pydantic import AfterValidator, Field, StringConstraints, model_validator
+from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
 
 from k2k.core.ids import AgencyId, AgentId, ImageId, ListingId, UserId
@@ -85,16 +86,22 @@ class Collection(StrEnum):
     listings = "listings"
 
     @property
-    def kinds(self) -> list[str]:
+    def kind(self) -> ListingKind | None:
+        """The one kind behind this door; None where both are."""
         match self:
             case Collection.properties:
-                return [ListingKind.property.value]
+                return ListingKind.property
             case Collection.vehicles:
-                return [ListingKind.vehicle.value]
+                return ListingKind.vehicle
             case Collection.listings:
-                return [kind.value for kind in ListingKind]
+                return None
             case _:
                 assert_never(self)
+
+    @property
+    def kinds(self) -> list[str]:
+        """Every kind behind this door."""
+        return [self.kind.value] if self.kind is not None else [kind.value for kind in ListingKind]
 
 
 Latitude = Annotated[float, Field(ge=-90, le=90)]
@@ -276,6 +283,46 @@ class Listing(Answer):
     save_count: int
     saved: bool = Field(description="Whether you have saved it")
     agent: AgentCard | None
+
+
+class Viewed(Answer):
+    view_count: int
+
+
+class HistoryEntry(Answer):
+    """One field that changed."""
+
+    version: int = Field(description="The version that the change made")
+    at: Moment
+    changed_by: UserId | None = Field(description="Empty where time did it")
+    field: str
+    before: JsonValue
+    after: JsonValue
+
+
+class AskedPrice(Answer):
+    """What was asked for it from then on."""
+
+    at: Moment
+    price: Price
+    currency: Currency
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """For whom texts are finished (None: nobody signed in), and the address of the media in them."""
+
+    viewer: UserId | None
+    host: str
+
+
+@dataclass(frozen=True, slots=True)
+class Look:
+    """Somebody looked at a listing, behind that door, then."""
+
+    listing: ListingId
+    collection: Collection
+    at: datetime
 
 
 @dataclass(frozen=True, slots=True)

@@ -4,44 +4,75 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
-from typing import Literal
+from typing import Literal, assert_never
 
-from k2k.core.errors import Denied, NotFound
-from k2k.core.ids import ListingId, UserId, listing_channel
+from k2k.core.errors import Denied, DomainError, NotFound
+from k2k.core.ids import ListingId, UserId, listing_channel, user_channel
 from k2k.core.money import Currency
 from k2k.core.settings import ListingSettings
 from k2k.features.agents import service as agents
 from k2k.features.listings import store
 from k2k.features.listings.errors import (
     ListingNotFound,
+    NoRenewalLeft,
     PostedJustNow,
     PropertyNotFound,
     StatusNotPossible,
     VehicleNotFound,
 )
-from k2k.features.listings.events import ListingPriceChanged, ListingStatusChanged
+from k2k.features.listings.events import ListingExpired, ListingExpiring, ListingPriceChanged, ListingStatusChanged
 from k2k.features.listings.kinds import AnyChange, AnyDraft, PropertyChange, PropertyDraft, VehicleChange, VehicleDraft
 from k2k.features.listings.lifecycle import Mover, first, may_come_from
-from k2k.features.listings.models import Collection, ListingKind, ListingStatus, Offer
-from k2k.features.listings.store import Added, Changed, Reading, TextRow
+from k2k.features.listings.models import Collection, ListingKind, ListingStatus, Look, Offer, Reading
+from k2k.features.listings.store import Added, Changed, TextRow
+from k2k.infra.db import Db
 from k2k.infra.transaction import Reader, Tx
 from k2k.live.access import AccessLost
 from k2k.ops.versions import VersionMismatch
 
-_NOT_FOUND: dict[Collection, type[NotFound]] = {
-    Collection.properties: PropertyNotFound,
-    Collection.vehicles: VehicleNotFound,
-    Collection.listings: ListingNotFound,
-}
+HANDFUL = 100
+"""Listings ended in one transaction: each end locks a stream of its owner."""
+
+
+def not_found(collection: Collection) -> NotFound:
+    """What that door says of a listing that is not there for somebody."""
+    match collection:
+        case Collection.properties:
+            return PropertyNotFound()
+        case Collection.vehicles:
+            return VehicleNotFound()
+        case Collection.listings:
+            return ListingNotFound()
+        case _:
+            assert_never(collection)
 
 
 async def get_listing(db: Reader, collection: Collection, listing: ListingId, reading: Reading) -> TextRow:
     """The listing, if it may be seen. Raises PropertyNotFound, VehicleNotFound or ListingNotFound."""
     found = await store.find_listing(db, collection, listing, reading)
     if found is None:
-        raise _NOT_FOUND[collection]
+        raise not_found(collection)
     return found
+
+
+async def get_own(db: Reader, listing: ListingId, user: UserId) -> None:
+    """Return if this person owns it or works for the agency it belongs to. Raises ListingNotFound or Denied."""
+    found = await store.find_offer(db, listing)
+    if found is None:
+        raise ListingNotFound
+    if found.owner_id != user and (found.agency_id is None or await agents.agency_of(db, user) != found.agency_id):
+        await get_listing(db, Collection.listings, listing, Reading(user, ""))
+        raise Denied
+
+
+async def view_count(db: Reader, collection: Collection, listing: ListingId) -> int:
+    """How often it was looked at. Raises what `get_listing` raises."""
+    count = await store.view_count(db, collection, listing)
+    if count is None:
+        raise not_found(collection)
+    return count
 
 
 async def similar_listings(
@@ -50,7 +81,7 @@ async def similar_listings(
     """Others like it, as JSON. Raises what `get_listing` raises."""
     found = await store.similar_listings(db, collection, listing, limit, reading)
     if found is None:
-        raise _NOT_FOUND[collection]
+        raise not_found(collection)
     return found
 
 
@@ -122,17 +153,77 @@ async def delete(
     _tell_status(tx, listing, "deleted")
 
 
-async def _refuse(tx: Tx, collection: Collection, listing: ListingId, user: UserId, version: int | None) -> None:
-    """Say why a change of this listing by this person was none; returns if neither it nor its version is the reason."""
+async def renew(
+    tx: Tx,
+    collection: Collection,
+    listing: ListingId,
+    user: UserId,
+    settings: ListingSettings,
+    now: datetime,
+) -> None:
+    """Have one's own listing public for its time again, from now. Raises what `change` raises, and NoRenewalLeft."""
+    until = _end(settings, now)
+    renewed = await store.renew_listing(tx, collection, listing, user, now, until, settings.renewals)
+    if renewed is None:
+        state = await _refuse(tx, collection, listing, user, None)
+        if state.status in (ListingStatus.active, ListingStatus.expired):
+            raise NoRenewalLeft
+        raise StatusNotPossible
+    _tell_changes(tx, listing, renewed)
+
+
+async def end_listings(db: Db, settings: ListingSettings) -> None:
+    """Warn whose listing ends soon, and end those whose time it is, in small transactions until none is left."""
+    while await _warn_some(db, settings) == HANDFUL:
+        pass
+    while await _expire_some(db) == HANDFUL:
+        pass
+
+
+async def _warn_some(db: Db, settings: ListingSettings) -> int:
+    async with db.transaction() as tx:
+        now = db.clock.now()
+        ending = await store.warn_owners(tx, now, now + timedelta(days=settings.warn_days), HANDFUL)
+        for one in ending:
+            event = ListingExpiring(listing_id=one.id, expires_at=one.expires_at)
+            tx.emit(event, to=[user_channel(one.owner_id)])
+    return len(ending)
+
+
+async def _expire_some(db: Db) -> int:
+    async with db.transaction() as tx:
+        ended = await store.expire_listings(tx, db.clock.now(), HANDFUL)
+        for one in ended:
+            tx.emit(ListingExpired(listing_id=one.id), to=[user_channel(one.owner_id)])
+            _tell_status(tx, one.id, ListingStatus.expired)
+    return len(ended)
+
+
+async def count_views(tx: Tx, looks: Sequence[Look]) -> list[int | DomainError]:
+    """Count each look; for each how often the listing was looked at now, or PropertyNotFound and the like."""
+    counts = await store.count_views(tx, looks)
+    return [not_found(look.collection) if count is None else count for count, look in zip(counts, looks, strict=True)]
+
+
+async def count_save(tx: Tx, listing: ListingId, change: int, now: datetime) -> int:
+    """Note that one more (1) or one less (-1) has saved it; how many have now."""
+    return await store.count_save(tx, listing, change, now)
+
+
+async def _refuse(
+    tx: Tx, collection: Collection, listing: ListingId, user: UserId, version: int | None
+) -> store.StateRow:
+    """Say why a change of this listing by this person was none; where it stands if that must be the reason."""
     state = await store.find_state(tx, collection, listing)
     if state is None:
-        raise _NOT_FOUND[collection]
+        raise not_found(collection)
     if state.owner_id != user:
         # Whether there is something that is not public is nobody else's business.
         await get_listing(tx, collection, listing, Reading(user, ""))
         raise Denied
     if version is not None and state.version != version:
         raise VersionMismatch(f"It is at version {state.version} now, your change was meant for {version}")
+    return state
 
 
 def _end(settings: ListingSettings, now: datetime) -> datetime:

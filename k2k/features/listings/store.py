@@ -15,17 +15,10 @@ from k2k.core.ids import AgencyId, ListingId, UserId
 from k2k.core.money import Currency
 from k2k.features.listings.errors import UnitOnOffer
 from k2k.features.listings.kinds import AnyChange, AnyDraft, ListingPage, PropertyPage, VehiclePage
-from k2k.features.listings.models import Collection, ListingKind
+from k2k.features.listings.models import Collection, ListingKind, Look, Reading
 from k2k.infra.sql import Queries
 from k2k.infra.transaction import Reader, Tx
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """For whom texts are finished (None: nobody signed in), and the address of the media in them."""
-
-    viewer: UserId | None
-    host: str
+from k2k.ops.paging import Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +92,31 @@ class ChangedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ViewsRow:
+    id: ListingId
+    view_count: int
+    kind: str
+
+
+@dataclass(frozen=True, slots=True)
+class SavesRow:
+    save_count: int
+
+
+@dataclass(frozen=True, slots=True)
+class OwnedRow:
+    id: ListingId
+    owner_id: UserId
+
+
+@dataclass(frozen=True, slots=True)
+class EndingRow:
+    id: ListingId
+    owner_id: UserId
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
 class OfferRow:
     id: ListingId
     owner_id: UserId
@@ -123,6 +141,14 @@ POSTED_SINCE = _queries.rows("posted_since", PostedRow)
 ADD_LISTING = _queries.rows("add_listing", ListingRow)
 CHANGE_LISTING = _queries.rows("change_listing", ChangedRow)
 DELETE_LISTING = _queries.rows("delete_listing", ListingRow)
+COUNT_VIEWS = _queries.rows("count_views", ViewsRow)
+VIEW_COUNTS = _queries.rows("view_counts", ViewsRow)
+COUNT_SAVE = _queries.rows("count_save", SavesRow)
+RENEW_LISTING = _queries.rows("renew_listing", ChangedRow)
+EXPIRE_LISTINGS = _queries.rows("expire_listings", OwnedRow)
+WARN_OWNERS = _queries.rows("warn_owners", EndingRow)
+LIST_HISTORY = _queries.json("list_history")
+PRICE_HISTORY = _queries.json("price_history")
 PUBLIC_LISTINGS = _queries.rows("public_listings", ListingRow)
 FIND_OFFER = _queries.rows("find_offer", OfferRow)
 
@@ -275,3 +301,58 @@ async def are_public(db: Reader, listings: Sequence[ListingId]) -> list[bool]:
 
 async def find_offer(db: Reader, listing: ListingId) -> OfferRow | None:
     return await db.find(FIND_OFFER, listing)
+
+
+async def count_views(tx: Tx, looks: Sequence[Look]) -> list[int | None]:
+    """Count each look; for each how often the listing was looked at now, None if it is not public behind that door."""
+    rows = await tx.rows(
+        COUNT_VIEWS,
+        [look.listing for look in looks],
+        [look.collection.kind or "" for look in looks],
+        max(look.at for look in looks),
+    )
+    counts = {row.id: row for row in rows}
+    found = [counts.get(look.listing) for look in looks]
+    return [
+        row.view_count if row is not None and look.collection.kind in (None, row.kind) else None
+        for row, look in zip(found, looks, strict=True)
+    ]
+
+
+async def view_count(db: Reader, collection: Collection, listing: ListingId) -> int | None:
+    """How often it was looked at; None if it is not public behind that door."""
+    row = await db.find(VIEW_COUNTS, [listing])
+    return row.view_count if row is not None and collection.kind in (None, row.kind) else None
+
+
+async def count_save(tx: Tx, listing: ListingId, change: int, now: datetime) -> int:
+    """How many have saved it, after one more (1) or one less (-1) does."""
+    (row,) = await tx.rows(COUNT_SAVE, listing, change, now)
+    return row.save_count
+
+
+async def renew_listing(
+    tx: Tx, collection: Collection, listing: ListingId, owner: UserId, now: datetime, until: datetime, most: int
+) -> ChangedRow | None:
+    """Public until then; None if this may not be: `find_state` tells why."""
+    return await tx.find(RENEW_LISTING, listing, owner, now, until, most, collection.kinds)
+
+
+async def expire_listings(tx: Tx, now: datetime, most: int) -> list[OwnedRow]:
+    """End the time of those whose time it is, so many of them."""
+    return await tx.rows(EXPIRE_LISTINGS, now, most)
+
+
+async def warn_owners(tx: Tx, now: datetime, until: datetime, most: int) -> list[EndingRow]:
+    """Note that the owners of those that end until then are warned, so many of them."""
+    return await tx.rows(WARN_OWNERS, now, until, most)
+
+
+async def list_history(db: Reader, listing: ListingId, viewer: UserId, page: Page) -> bytes:
+    (body,) = await db.rows(LIST_HISTORY, listing, viewer, page.skip, page.limit)
+    return body
+
+
+async def price_history(db: Reader, listing: ListingId) -> bytes:
+    (body,) = await db.rows(PRICE_HISTORY, listing)
+    return body
