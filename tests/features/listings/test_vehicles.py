@@ -50,8 +50,9 @@ async def test_a_vehicle_is_no_property(api: Api, people: People) -> None:
     car, house = await people.vehicle(seller), await people.listing(seller)
     wrong = (("vehicles", house, "vehicle-not-found", "Vehicle not found"),
              ("properties", car, "property-not-found", "Property not found"))  # fmt: skip
+    wishes: tuple[tuple[str, dict[str, Any]], ...] = (("GET", {}), ("PUT", {"json": {"price": 1}}), ("DELETE", {}))
     for collection, listing, code, words in wrong:
-        for method, sent in (("GET", {}), ("PUT", {"json": {"price": 1}}), ("DELETE", {})):
+        for method, sent in wishes:
             refused = await api.request(method, f"/{collection}/{listing}", token=seller.token, **sent)
             assert (refused.status, refused.json["code"], refused.json["detail"]) == (404, code, words)
 

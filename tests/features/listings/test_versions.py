@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Any
 
 import pytest
 
@@ -21,7 +22,8 @@ async def test_a_change_of_what_somebody_saw_is_not_made_to_something_else(
     tag = {"If-Match": seen.headers["ETag"]}
     first = await api.put(address, json={"title": "First"}, token=seller.token, headers=tag)
     assert (first.status, first.json["version"]) == (200, seen.json["version"] + 1)
-    for method, sent in (("PUT", {"json": {"title": "Second"}}), ("DELETE", {})):
+    wishes: tuple[tuple[str, dict[str, Any]], ...] = (("PUT", {"json": {"title": "Second"}}), ("DELETE", {}))
+    for method, sent in wishes:
         late = await api.request(method, address, token=seller.token, headers=tag, **sent)
         assert (late.status, late.json["code"]) == (412, "version-mismatch")
     assert (await api.get(address)).json["title"] == "First"
