@@ -30,6 +30,7 @@ from k2k.features.listings.bulk import any_listing
 from k2k.features.places.service import gazetteer
 from k2k.flows import sample_market
 from k2k.infra import log, migrations, retention
+from k2k.infra.bulk import Bulk
 from k2k.infra.db import Db
 from k2k.infra.jobs import report
 from k2k.seed.load import load as load_market
@@ -224,7 +225,8 @@ async def seed(chosen: argparse.Namespace, settings: Settings) -> None:
 async def add_sample_market(db: Db, passwords: Passwords, settings: Settings) -> None:
     """Make the sample market, unless it is there."""
     if await sample_market.seed(db, passwords, settings.listings):
-        await db.analyze()
+        async with Bulk.open(settings.database.url.get_secret_value()) as bulk:
+            await bulk.analyze()
         print("Seeded the sample market of Addis Ababa")
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
-from typing import NamedTuple
+from typing import NamedTuple, assert_never
 
 from k2k.core.ids import ListingId
 from k2k.features.listings.bulk import ListingRow, PropertyRow, StatsRow, VehicleRow
@@ -101,6 +101,8 @@ class _Maker:
                 self.block.properties.append(detail._replace(id=row.id))
             case VehicleRow() as detail:
                 self.block.vehicles.append(detail._replace(id=row.id))
+            case _:
+                assert_never(said.offered.detail)
         self._look_at(row.id, published)
 
     def _new(self) -> _Said:

@@ -97,6 +97,24 @@ async def test_the_same_number_makes_the_same_rows(
     assert len(made.told) == 2
 
 
+async def test_what_is_stopped_leaves_whole_listings(servers: tuple[str, str], settings: Settings, worker: str) -> None:
+    url = await migrations.ensure_database(servers[0], f"k2k_stopped_{worker}", template=TEMPLATE)
+
+    def stop(_stored: int) -> None:
+        raise InterruptedError
+
+    with pytest.raises(InterruptedError):
+        await load(url, await market_in(settings, url, 7), processes=1, told=stop)
+    stopped = Made(url, await asyncpg.connect(url), [])
+    counts = await stopped.rows(
+        "select count(*), count(texts.id), count(properties.id) + count(vehicles.id) from listings "
+        "left join listing_texts as texts using (id) left join properties using (id) left join vehicles using (id)"
+    )
+    await stopped._connection.close()
+    assert len({*counts[0]}) == 1, "each listing has its details and its texts"
+    assert counts[0][0] > 0
+
+
 async def test_another_number_makes_another_market(made: Made, settings: Settings) -> None:
     one, other = [make(await market_in(settings, made.url, seed), 1) for seed in (7, 8)]
     assert len(one.listings) == len(other.listings) == 1_000

@@ -119,8 +119,8 @@ async def test_each_name_in_the_gazetteer_means_its_place(node: Node) -> None:
         )
         select city, place_names.name
         from inside join place_names using (place_id) join places on places.id = place_id
-        where place_of(inside.country, city, case when kind <> 'city' then place_names.name end)
-              <> place_id
+        where place_of(inside.country, case when kind = 'city' then place_names.name else city end,
+                       case when kind <> 'city' then place_names.name end) is distinct from place_id
           and not (kind = 'sub_city' and exists (
               select from places as same join place_names as other on other.place_id = same.id
               where same.kind = 'neighborhood' and place_key(other.name) = place_key(place_names.name)))
