@@ -253,7 +253,10 @@ async def serve(chosen: argparse.Namespace, settings: Settings) -> None:
         await migrate(settings)  # a successor may be of a later release than its supervisor
         await serve_until_asked(settings, chosen.post.ready, chosen.post)
         return
-    await (partial(seed, SMALL) if settings.development else migrate)(settings)
+    if settings.development:
+        await seed(SMALL, settings)
+    else:
+        await migrate(settings)
     if chosen.workers:
         await supervise(chosen.workers, settings)
     else:

@@ -19,7 +19,7 @@ class Progress:
 
     def __call__(self, done: int) -> None:
         """So much is done now."""
-        took = time.monotonic() - self._began
+        took = max(time.monotonic() - self._began, 1e-6)
         left = took / done * (self._total - done)
         words = f"{done:,} of {self._total:,}, {done / took:,.0f} a second, {left:.0f} s to go"
         if self._out.isatty():
