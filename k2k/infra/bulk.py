@@ -43,6 +43,7 @@ class Bulk(Reader):
             },
         )
         try:
+            await connection.set_builtin_type_codec("citext", schema="public", codec_name="text")
             yield cls(connection)
         finally:
             await connection.close()

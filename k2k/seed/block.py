@@ -14,7 +14,7 @@ from k2k.seed.cars import car
 from k2k.seed.chance import chance, uuid7
 from k2k.seed.homes import home
 from k2k.seed.hours import moment
-from k2k.seed.market import BLOCK, SPAN, Market
+from k2k.seed.market import SPAN, Market
 from k2k.seed.offered import Offered
 from k2k.seed.people import Owner, agent, buyer, seller
 from k2k.seed.town import Spot, Town
@@ -73,7 +73,7 @@ class _Said(NamedTuple):
 def make(market: Market, number: int) -> Block:
     """The rows of a block: always the same, whoever makes them and whatever was made before."""
     maker = _Maker(market, number)
-    for listing in range(number * BLOCK, min((number + 1) * BLOCK, market.listings)):
+    for listing in range(number * market.block, min((number + 1) * market.block, market.listings)):
         maker.add(listing)
     return maker.block
 

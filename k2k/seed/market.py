@@ -7,8 +7,6 @@ from datetime import datetime, timedelta
 
 from k2k.features.places.models import Gazetted
 
-BLOCK = 5_000
-"""Listings made and stored at once: some seconds of work, and little enough to hold twice in memory."""
 SPAN = timedelta(days=60)
 """How long before its end the first listing was published: as long as one stays on offer."""
 
@@ -23,10 +21,12 @@ class Market:
     """Midnight (UTC) after the last listing."""
     gazetteer: tuple[Gazetted, ...]
     password_hash: str
+    block: int = 5_000
+    """Listings made and stored at once: some seconds of work, and little enough to hold twice in memory."""
 
     @property
     def blocks(self) -> int:
-        return -(-self.listings // BLOCK)
+        return -(-self.listings // self.block)
 
     @property
     def begins(self) -> datetime:

@@ -8,6 +8,7 @@ import subprocess
 import sys
 from collections import Counter
 from collections.abc import AsyncIterator
+from dataclasses import replace
 from datetime import UTC, datetime
 from math import log
 from statistics import linear_regression, mean
@@ -32,7 +33,7 @@ from k2k.seed.worth import MESKEL_SQUARE, kilometres
 from tests.conftest import TEMPLATE
 from tests.support import ROOT, Node
 
-LISTINGS = 6_000  # more than one block
+LISTINGS, BLOCK = 3_000, 2_000
 UNTIL = datetime(2026, 11, 22, tzinfo=UTC)
 
 
@@ -55,7 +56,7 @@ async def market_in(settings: Settings, url: str, seed: int) -> Market:
     db = await Db.open(settings.database.model_copy(update={"url": SecretStr(url)}), Clock())
     places = tuple(await gazetteer(db, "ET"))
     await db.close()
-    return Market(LISTINGS, seed, UNTIL, places, "no password")
+    return Market(LISTINGS, seed, UNTIL, places, "no password", BLOCK)
 
 
 async def filled(servers: tuple[str, str], settings: Settings, name: str, processes: int) -> Made:
@@ -104,7 +105,7 @@ async def test_what_is_stopped_leaves_whole_listings(servers: tuple[str, str], s
         raise InterruptedError
 
     with pytest.raises(InterruptedError):
-        await load(url, await market_in(settings, url, 7), processes=1, told=stop)
+        await load(url, replace(await market_in(settings, url, 7), listings=300, block=100), processes=1, told=stop)
     stopped = Made(url, await asyncpg.connect(url), [])
     counts = await stopped.rows(
         "select count(*), count(texts.id), count(properties.id) + count(vehicles.id) from listings "
@@ -170,12 +171,12 @@ async def test_all_that_is_counted_is_there(made: Made) -> None:
 async def test_prices_fall_with_the_distance_to_meskel_square(made: Made) -> None:
     rows = await made.rows(
         """
-        select latitude, longitude, price / square_meters
+        select listings.latitude, listings.longitude, price / square_meters
         from listings join properties using (id) join places on places.id = place_id
         where property_type = 'apartment' and listing_type = 'sale' and places.kind = 'neighborhood'
         """
     )
-    assert len(rows) > 300
+    assert len(rows) > 150
     distances = [kilometres((latitude, longitude), MESKEL_SQUARE) for latitude, longitude, _ in rows]
     slope, centre = linear_regression(distances, [log(price) for *_, price in rows])
     assert -0.10 < slope < -0.07
@@ -240,7 +241,7 @@ async def test_it_was_published_over_sixty_days_and_mostly_in_the_evening(made: 
 
 
 async def test_it_is_like_the_market(made: Made) -> None:
-    shares = dict(await made.rows("select status, count(*) * 100.0 / 6000 from listings group by status"))
+    shares = dict(await made.rows("select status, count(*) * 100.0 / 3000 from listings group by status"))
     assert 82 < shares["active"] < 90
     assert {"sold", "rented", "paused", "expired"} <= shares.keys()
     amharic = await made.one("select count(*) from listings where language = 'am' and title ~ '[ሀ-፼]'")
@@ -289,7 +290,7 @@ async def test_a_big_market_goes_into_an_empty_database_only(made: Made, servers
     assert await made.one("select count(*) from listings") == LISTINGS
 
 
-@pytest.mark.parametrize("size", ["small", "100k", "1m"])
+@pytest.mark.parametrize("size", ["small", "1m"])
 def test_production_is_seeded_by_nobody(size: str, made: Made, servers: tuple[str, str]) -> None:
     refused = told(("seed", "--size", size), DATABASE_URL=made.url, REDIS_URL=servers[1], K2K_ENVIRONMENT="production")
     assert (refused.returncode, refused.stdout) == (1, "")
