@@ -37,7 +37,6 @@ class Bulk(Reader):
                 "application_name": "k2k",
                 "timezone": "UTC",
                 "jit": "off",
-                "plan_cache_mode": "force_custom_plan",  # tables grow under it: what was planned for few is wrong soon
                 "random_page_cost": "1.1",
                 "synchronous_commit": "off",  # what a crash takes is made again
             },

@@ -91,7 +91,7 @@ class _Maker:
     def add(self, number: int) -> None:
         """The listing of that number in the whole market."""
         dice, market = self._dice, self._market
-        again = self._repeatable and dice.randrange(100) < REPEATED
+        again = self._repeatable and dice.percent(REPEATED)
         said = self._somebody_else_s() if again else self._new()
         published = moment(market, (number + dice.random()) / market.listings)
         row = self._row(said, published)
@@ -109,9 +109,9 @@ class _Maker:
         dice, today = self._dice, self._market.until.date()
         number = self._town.somewhere(dice)
         spot = self._town.spots[number]
-        language = Language.am if dice.randrange(100) < AMHARIC else Language.en
+        language = Language.am if dice.percent(AMHARIC) else Language.en
         where = (spot.neighborhood or spot.city)[1 if language is Language.am else 0]
-        vehicle = dice.randrange(100) < VEHICLES
+        vehicle = dice.percent(VEHICLES)
         offered = car(dice, spot, language, today) if vehicle else home(dice, spot, where, language, today)
         said = _Said(offered, number, *self._written(spot), language, self._owner(number))
         self._repeatable.append(said)
@@ -120,14 +120,14 @@ class _Maker:
     def _somebody_else_s(self) -> _Said:
         """What was offered before, offered again by another: a little beside it, for about as much."""
         dice = self._dice
-        said = self._repeatable.pop(dice.randrange(len(self._repeatable)))
+        said = self._repeatable.pop(dice.below(len(self._repeatable)))
         owner = self._owner(said.spot)
         while owner == said.owner or (owner.agency and owner.agency == said.owner.agency):
-            owner = seller(self._market, dice.randrange(self._market.sellers))
+            owner = seller(self._market, dice.below(self._market.sellers))
         offered = replace(
             said.offered,
             title=said_again(dice, said.language, said.offered.title),
-            price=max(1, round(said.offered.price * dice.choice((0.95, 0.98, 1, 1, 1.02, 1.05)))),
+            price=max(1, round(said.offered.price * dice.pick((0.95, 0.98, 1, 1, 1.02, 1.05)))),
             latitude=round(said.offered.latitude + dice.gauss(0, 0.0003), 5),
             longitude=round(said.offered.longitude + dice.gauss(0, 0.0003), 5),
         )
@@ -136,21 +136,21 @@ class _Maker:
     def _written(self, spot: Spot) -> tuple[str, str | None]:
         """City and neighbourhood as the seller writes them: one of ten by another name than the usual one."""
         dice = self._dice
-        if dice.randrange(100) >= ALIASES:
+        if not dice.percent(ALIASES):
             return spot.city[0], spot.neighborhood[0] if spot.neighborhood else None
         if not spot.neighborhood:
-            return dice.choice(spot.city), None
-        city = dice.choice(spot.city) if dice.randrange(2) else spot.city[0]
-        return city, dice.choice(spot.neighborhood[1:] or spot.neighborhood)
+            return dice.pick(spot.city), None
+        city = dice.pick(spot.city) if dice.below(2) else spot.city[0]
+        return city, dice.pick(spot.neighborhood[1:] or spot.neighborhood)
 
     def _owner(self, spot: int) -> Owner:
         dice, market = self._dice, self._market
-        if dice.randrange(100) >= BY_AGENTS:
-            return seller(market, dice.randrange(market.sellers))
+        if not dice.percent(BY_AGENTS):
+            return seller(market, dice.below(market.sellers))
         near = self._town.agents(spot)
-        if near and dice.randrange(100) < _AROUND_THEIR_SPOT:
-            return agent(market, dice.choice(near))
-        return agent(market, dice.randrange(market.agents))
+        if near and dice.percent(_AROUND_THEIR_SPOT):
+            return agent(market, dice.pick(near))
+        return agent(market, dice.below(market.agents))
 
     def _row(self, said: _Said, published: datetime) -> ListingRow:
         dice, offered = self._dice, said.offered
@@ -165,10 +165,10 @@ class _Maker:
             description=offered.description,
             listing_type=offered.listing_type,
             price=offered.price,
-            price_type=PriceType.negotiable if dice.randrange(100) < 40 else PriceType.fixed,
+            price_type=PriceType.negotiable if dice.percent(40) else PriceType.fixed,
             price_period=offered.price_period,
             status=life.status,
-            address=f"Woreda {dice.randint(1, 14)}, {dice.randint(1, 2400)}" if dice.randrange(2) else None,
+            address=f"Woreda {1 + dice.below(14)}, {1 + dice.below(2400)}" if dice.below(2) else None,
             neighborhood=said.neighborhood,
             city=said.city,
             place_id=self._town.spots[said.spot].place_id,
@@ -176,7 +176,7 @@ class _Maker:
             longitude=offered.longitude,
             amenities=offered.amenities,
             features=offered.features,
-            is_featured=life.status is ListingStatus.active and dice.randrange(200) == 0,
+            is_featured=life.status is ListingStatus.active and dice.below(200) == 0,
             language=said.language,
             unit_hash=offered.unit_hash,
             published_at=published,
@@ -189,7 +189,7 @@ class _Maker:
 
     def _life(self, offered: Offered, published: datetime) -> _Life:
         dice, until = self._dice, self._market.until
-        status = dice.choice(_STATUSES)
+        status = dice.pick(_STATUSES)
         since = self._between(published, until)
         match status:
             case ListingStatus.sold:
@@ -204,10 +204,10 @@ class _Maker:
         """Most are looked at, the longer they are there the more; of fifty who look one saves it."""
         dice, market = self._dice, self._market
         days = (market.until - published) / timedelta(days=1)
-        views = int(days * dice.lognormvariate(-1, 1)) if dice.randrange(10) else 0
+        views = int(days * dice.lognormvariate(-1, 1)) if dice.below(10) else 0
         if views == 0:
             return
-        savers = {dice.randrange(market.buyers) for _ in range(views // 50 + (dice.randrange(50) < views % 50))}
+        savers = {dice.below(market.buyers) for _ in range(views // 50 + (dice.below(50) < views % 50))}
         for number in sorted(savers):
             moment_saved = self._between(published, market.until)
             self.block.saved.append(SavedRow(buyer(market, number), listing, moment_saved))

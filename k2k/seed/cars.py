@@ -8,12 +8,12 @@ from decimal import Decimal
 from hashlib import sha256
 from itertools import accumulate
 from math import exp
-from random import Random
 from typing import Final
 
 from k2k.features.listings.bulk import VehicleRow
 from k2k.features.listings.kinds import Body, Drive, Fuel, ImportStatus, Transmission, VehicleCondition
 from k2k.features.listings.models import Language, ListingType, PricePeriod
+from k2k.seed.chance import Dice
 from k2k.seed.offered import UNBORN, Offered
 from k2k.seed.town import Spot
 from k2k.seed.words import car_text, car_title
@@ -132,15 +132,15 @@ _FEATURES = (
     "Air conditioning", "Rear camera", "Sunroof", "Leather seats", "Alloy wheels", "Touch screen", "Cruise control",
     "Roof rack", "Fog lights", "Keyless entry", "Tow bar", "Parking sensors",
 )  # fmt: skip
-_VIN_LETTERS = "ABCDEFGHJKLMNPRSTUVWXYZ0123456789"
+_IMPORTED = tuple(ImportStatus)
 
 
-def car(dice: Random, spot: Spot, language: Language, today: date) -> Offered:
+def car(dice: Dice, spot: Spot, language: Language, today: date) -> Offered:
     """A vehicle that stands at about that spot."""
-    one = dice.choices(CARS, cum_weights=_SHARES)[0]
+    one = dice.weighed(CARS, _SHARES)
     detail = _details(dice, one, today)
     worth = one.price * 1000 * dice.lognormvariate(0, 0.07) * _left_of_it(detail, today)
-    to_let = dice.randrange(100) < 7
+    to_let = dice.percent(7)
     return Offered(
         listing_type=ListingType.rent if to_let else ListingType.sale,
         price=_rounded(worth * 0.0009 if to_let else worth),
@@ -150,7 +150,7 @@ def car(dice: Random, spot: Spot, language: Language, today: date) -> Offered:
         latitude=round(dice.gauss(spot.latitude, spot.spread), 5),
         longitude=round(dice.gauss(spot.longitude, spot.spread), 5),
         amenities=[],
-        features=dice.sample(_FEATURES, dice.randrange(5)),
+        features=dice.sample(_FEATURES, dice.below(5)),
         unit_hash=_unit(dice),
         detail=detail,
     )
@@ -163,7 +163,7 @@ def _left_of_it(detail: VehicleRow, today: date) -> float:
     return worn * _BORDER[ImportStatus(detail.import_status)] * (0.6 if detail.condition == "damaged" else 1.0)
 
 
-def _details(dice: Random, one: Car, today: date) -> VehicleRow:
+def _details(dice: Dice, one: Car, today: date) -> VehicleRow:
     age = min(int(dice.expovariate(1 / 9)), today.year - one.since)
     electric = one.fuel is Fuel.electric
     seats, doors = _ROOM.get(one.body, (5, 4))
@@ -173,7 +173,7 @@ def _details(dice: Random, one: Car, today: date) -> VehicleRow:
         model=one.model,
         year=today.year - age,
         body=one.body,
-        mileage_km=int(age * dice.uniform(7_000, 19_000)) if age else dice.randrange(100),
+        mileage_km=int(age * dice.uniform(7_000, 19_000)) if age else dice.below(100),
         fuel=one.fuel,
         transmission=_gears(dice, one),
         drive=_driven(dice, one.body),
@@ -182,42 +182,42 @@ def _details(dice: Random, one: Car, today: date) -> VehicleRow:
         range_km=round(one.range_km * (1 - 0.015 * age)) if one.range_km else None,
         seats=seats,
         doors=doors,
-        color=dice.choice(_COLORS),
+        color=dice.pick(_COLORS),
         condition=_condition(dice, age),
         owners=min(6, int(dice.expovariate(0.2) * age / 8) + (age > 0)),
         first_registration=date(today.year - age, dice.randint(1, 12), dice.randint(1, 28)) if age else None,
-        import_status=dice.choices(tuple(ImportStatus), (4, 88, 6, 2) if electric else (6, 80, 9, 5))[0],
+        import_status=dice.weighed(_IMPORTED, (4, 92, 98, 100) if electric else (6, 86, 95, 100)),
     )
 
 
-def _condition(dice: Random, age: int) -> VehicleCondition:
+def _condition(dice: Dice, age: int) -> VehicleCondition:
     if age == 0:
         return VehicleCondition.new
-    return VehicleCondition.damaged if dice.randrange(100) == 0 else VehicleCondition.used
+    return VehicleCondition.damaged if dice.below(100) == 0 else VehicleCondition.used
 
 
-def _gears(dice: Random, one: Car) -> Transmission:
+def _gears(dice: Dice, one: Car) -> Transmission:
     if one.fuel is Fuel.electric:
         return Transmission.automatic
     automatic = {Body.suv: 65, Body.sedan: 55, Body.hatchback: 50}.get(one.body, 5)
-    return Transmission.automatic if dice.randrange(100) < automatic else Transmission.manual
+    return Transmission.automatic if dice.percent(automatic) else Transmission.manual
 
 
-def _driven(dice: Random, body: Body) -> Drive:
+def _driven(dice: Dice, body: Body) -> Drive:
     match body:
         case Body.suv | Body.pickup:
-            return Drive.four_wheel if dice.randrange(10) < 7 else Drive.rear
+            return Drive.four_wheel if dice.below(10) < 7 else Drive.rear
         case Body.sedan | Body.hatchback | Body.wagon:
             return Drive.front
         case _:
             return Drive.rear
 
 
-def _unit(dice: Random) -> bytes | None:
+def _unit(dice: Dice) -> bytes | None:
     """Of half of them the identification number is known."""
-    if dice.randrange(2):
+    if dice.below(2):
         return None
-    return sha256(f"vin {''.join(dice.choices(_VIN_LETTERS, k=17))}".encode()).digest()
+    return sha256(f"vin {dice.getrandbits(68):017X}".encode()).digest()
 
 
 def _rounded(amount: float) -> int:

@@ -6,11 +6,11 @@ from dataclasses import dataclass
 from datetime import date
 from hashlib import sha256
 from itertools import accumulate
-from random import Random
 
 from k2k.features.listings.bulk import PropertyRow
 from k2k.features.listings.kinds import Furnishing, PropertyCondition, PropertyType
 from k2k.features.listings.models import Language, ListingType, PricePeriod
+from k2k.seed.chance import Dice
 from k2k.seed.offered import UNBORN, Offered
 from k2k.seed.town import Spot
 from k2k.seed.words import home_text, home_title
@@ -43,6 +43,7 @@ _TYPES = (
     _Type(PropertyType.room, 2, 100, (1,), 8, 10),
 )
 _SHARES = list(accumulate(one.share for one in _TYPES))
+_FURNISHINGS, _CONDITIONS = tuple(Furnishing), tuple(PropertyCondition)
 _STACKED = frozenset({PropertyType.apartment, PropertyType.condo, PropertyType.office, PropertyType.commercial})
 _WALLED = frozenset({PropertyType.house, PropertyType.villa, PropertyType.townhouse})
 
@@ -56,12 +57,12 @@ _FEATURES = (
 )  # fmt: skip
 
 
-def home(dice: Random, spot: Spot, where: str, language: Language, today: date) -> Offered:
+def home(dice: Dice, spot: Spot, where: str, language: Language, today: date) -> Offered:
     """A home at about that spot, which is called `where`."""
-    one = dice.choices(_TYPES, cum_weights=_SHARES)[0]
-    to_let = dice.randrange(100) < one.to_let
+    one = dice.weighed(_TYPES, _SHARES)
+    to_let = dice.percent(one.to_let)
     listing_type = ListingType.rent if to_let else ListingType.sale
-    bedrooms = dice.choice(one.bedrooms) if one.bedrooms else None
+    bedrooms = dice.pick(one.bedrooms) if one.bedrooms else None
     area = max(8, round((one.area + one.area_each * (bedrooms or 0)) * dice.lognormvariate(0, 0.15)))
     latitude = round(dice.gauss(spot.latitude, spot.spread), 5)
     longitude = round(dice.gauss(spot.longitude, spot.spread), 5)
@@ -74,15 +75,15 @@ def home(dice: Random, spot: Spot, where: str, language: Language, today: date) 
         description=home_text(dice, language),
         latitude=latitude,
         longitude=longitude,
-        amenities=[] if one.kind is PropertyType.land else dice.sample(_AMENITIES, dice.randrange(6)),
-        features=dice.sample(_FEATURES, dice.randrange(4)),
+        amenities=[] if one.kind is PropertyType.land else dice.sample(_AMENITIES, dice.below(6)),
+        features=dice.sample(_FEATURES, dice.below(4)),
         unit_hash=_unit(dice, spot),
         detail=_details(dice, one.kind, bedrooms, area, today, to_let=to_let),
     )
 
 
 def _details(
-    dice: Random, kind: PropertyType, bedrooms: int | None, area: int, today: date, *, to_let: bool
+    dice: Dice, kind: PropertyType, bedrooms: int | None, area: int, today: date, *, to_let: bool
 ) -> PropertyRow:
     built = kind is not PropertyType.land
     floors = dice.randint(4, 16) if kind in _STACKED else dice.randint(1, 3) if built else None
@@ -90,20 +91,20 @@ def _details(
         id=UNBORN,
         property_type=kind,
         bedrooms=bedrooms,
-        bathrooms=max(1, bedrooms - dice.randrange(2)) if bedrooms is not None else None,
+        bathrooms=max(1, bedrooms - dice.below(2)) if bedrooms is not None else None,
         square_meters=area,
         lot_square_meters=round(area * dice.uniform(0.8, 2)) if kind in _WALLED else None,
         floor=dice.randint(0, floors) if floors and kind in _STACKED else None,
         floors=floors,
-        furnishing=dice.choice(tuple(Furnishing)) if built and to_let else None,
-        condition=dice.choices(tuple(PropertyCondition), (20, 65, 10, 5))[0] if built else None,
-        parking=dice.choice((0, 0, 1, 1, 2, 4)) if built else None,
+        furnishing=dice.pick(_FURNISHINGS) if built and to_let else None,
+        condition=dice.weighed(_CONDITIONS, (20, 85, 95, 100)) if built else None,
+        parking=dice.pick((0, 0, 1, 1, 2, 4)) if built else None,
         year_built=today.year - min(60, int(dice.expovariate(1 / 9))) if built else None,
     )
 
 
-def _unit(dice: Random, spot: Spot) -> bytes | None:
+def _unit(dice: Dice, spot: Spot) -> bytes | None:
     """Of a third the very unit is known, as from a title deed."""
-    if dice.randrange(3):
+    if dice.below(3):
         return None
     return sha256(f"unit {spot.place_id} {dice.getrandbits(48)}".encode()).digest()

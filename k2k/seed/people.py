@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
 from itertools import islice
-from random import Random
 
 from k2k.core.ids import AgencyId, AgentId, UserId
 from k2k.features.accounts.bulk import UserRow, load_users
@@ -15,7 +14,7 @@ from k2k.features.agents.bulk import AgencyRow, ProfileRow, load_agents
 from k2k.features.agents.models import AgencyRole
 from k2k.infra.bulk import Bulk
 from k2k.ops.permissions import Role
-from k2k.seed.chance import chance, id_of
+from k2k.seed.chance import Dice, chance, id_of
 from k2k.seed.market import Market
 from k2k.seed.town import Spot, Town
 
@@ -121,7 +120,7 @@ def _profile_row(market: Market, town: Town, number: int) -> ProfileRow:
         display_name=name,
         company_name=_agency_name(market, town.home(agency * IN_AN_AGENCY), agency),
         license=f"AA/{market.seed}/{number:06}",
-        specializations=[where, dice.choice(("apartments", "villas", "land", "cars", "offices", "ኪራይ", "ሽያጭ"))],
+        specializations=[where, dice.pick(("apartments", "villas", "land", "cars", "offices", "ኪራይ", "ሽያጭ"))],
         bio=f"{dice.randint(1, 20)} years around {where}.",
         contact_phone=_phone(number),
         contact_email=_email(Role.agent, number),
@@ -147,7 +146,7 @@ def _agency(market: Market, number: int) -> AgencyId:
 
 
 def _agency_name(market: Market, spot: Spot, number: int) -> str:
-    return f"{(spot.neighborhood or spot.city)[0]} {chance(market.seed, 'agency', number).choice(_CITY_NAMES)} {number}"
+    return f"{(spot.neighborhood or spot.city)[0]} {chance(market.seed, 'agency', number).pick(_CITY_NAMES)} {number}"
 
 
 def _email(role: Role, number: int) -> str:
@@ -159,5 +158,5 @@ def _phone(number: int) -> str:
     return f"+25191{number:07}"
 
 
-def _name(dice: Random) -> str:
-    return f"{dice.choice(_FIRST)} {dice.choice(_FATHER)}"
+def _name(dice: Dice) -> str:
+    return f"{dice.pick(_FIRST)} {dice.pick(_FATHER)}"

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from random import Random
 
 from k2k.features.places.models import Gazetted
+from k2k.seed.chance import Dice
 from k2k.seed.worth import MESKEL_SQUARE
 
 CAPITAL = "Addis Ababa"
@@ -46,9 +46,9 @@ class Town:
         bounds = [round(agents * weight / self._weights[-1]) for weight in self._weights]
         self._agents = list(zip([0, *bounds], bounds, strict=False))
 
-    def somewhere(self, dice: Random) -> int:
+    def somewhere(self, dice: Dice) -> int:
         """The number of a spot, each as often as people live there."""
-        return dice.choices(range(len(self.spots)), cum_weights=self._weights)[0]
+        return dice.weighed(range(len(self.spots)), self._weights)
 
     def agents(self, spot: int) -> range:
         """The numbers of the agents who know this spot best; there may be none."""

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from itertools import permutations
-from random import Random
 
 from k2k.features.listings.kinds import PropertyType
 from k2k.features.listings.models import Language
+from k2k.seed.chance import Dice
 
 HOME_NAMES: Mapping[PropertyType, Mapping[Language, str]] = {
     PropertyType.apartment: {Language.en: "apartment", Language.am: "አፓርታማ"},
@@ -100,10 +100,10 @@ _CAR_TEXTS = {language: [" ".join(three) for three in permutations(said, 3)] for
 
 
 def home_title(
-    dice: Random, language: Language, kind: PropertyType, bedrooms: int | None, where: str, *, to_let: bool
+    dice: Dice, language: Language, kind: PropertyType, bedrooms: int | None, where: str, *, to_let: bool
 ) -> str:
     """A few words about a home."""
-    look, name = dice.choice(_LOOKS[language]), HOME_NAMES[kind][language]
+    look, name = dice.pick(_LOOKS[language]), HOME_NAMES[kind][language]
     trade = (_TO_LET if to_let else _FOR_SALE)[language]
     if language is Language.am:
         rooms = f"ባለ {bedrooms} መኝታ " if bedrooms else ""
@@ -113,23 +113,23 @@ def home_title(
     return words[0].upper() + words[1:]
 
 
-def home_text(dice: Random, language: Language) -> str:
+def home_text(dice: Dice, language: Language) -> str:
     """Some sentences about a home."""
-    return dice.choice(_HOME_TEXTS[language])
+    return dice.pick(_HOME_TEXTS[language])
 
 
-def car_title(dice: Random, language: Language, name: str, year: int, *, to_let: bool) -> str:
+def car_title(dice: Dice, language: Language, name: str, year: int, *, to_let: bool) -> str:
     """A few words about a vehicle."""
     trade = (_TO_LET if to_let else _FOR_SALE)[language]
-    return f"{dice.choice(_LOOKS[language])}{name} {year}{trade}"
+    return f"{dice.pick(_LOOKS[language])}{name} {year}{trade}"
 
 
-def car_text(dice: Random, language: Language, range_km: int | None) -> str:
+def car_text(dice: Dice, language: Language, range_km: int | None) -> str:
     """Some sentences about a vehicle."""
-    said = dice.choice(_CAR_TEXTS[language])
+    said = dice.pick(_CAR_TEXTS[language])
     return said if range_km is None else f"{said} {_CHARGED[language].format(range_km=range_km)}"
 
 
-def said_again(dice: Random, language: Language, title: str) -> str:
+def said_again(dice: Dice, language: Language, title: str) -> str:
     """The title under which somebody else offers the same."""
-    return dice.choice(_AGAIN[language]).format(title)
+    return dice.pick(_AGAIN[language]).format(title)

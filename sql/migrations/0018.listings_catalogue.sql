@@ -146,8 +146,9 @@ create trigger properties_history after update on properties
 create trigger vehicles_history after update on vehicles
     referencing old table as earlier new table as later for each statement execute function note_history();
 
--- The name of a status in the RESO Data Dictionary (StandardStatus); null where it has none.
-create function standard_status(status text) returns text language sql immutable parallel safe strict
+-- The name of a status in the RESO Data Dictionary (StandardStatus); null where it has none. Not strict, or it could not
+-- be a part of what calls it.
+create function standard_status(status text) returns text language sql immutable parallel safe
 return case status
     when 'draft' then 'Incomplete' when 'pending_review' then 'Incomplete'
     when 'coming_soon' then 'ComingSoon' when 'active' then 'Active' when 'under_offer' then 'ActiveUnderContract'
