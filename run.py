@@ -13,6 +13,7 @@ import secrets
 import sys
 from collections.abc import Callable, Coroutine, Iterator
 from contextlib import ExitStack, contextmanager
+from datetime import UTC, datetime, timedelta
 from functools import partial
 from pathlib import Path
 
@@ -25,16 +26,25 @@ from k2k.core.clock import Clock
 from k2k.core.errors import DomainError
 from k2k.core.settings import Settings, SettingsError, load
 from k2k.features.accounts.passwords import Passwords
+from k2k.features.listings.bulk import any_listing
+from k2k.features.places.service import gazetteer
 from k2k.flows import sample_market
 from k2k.infra import log, migrations, retention
+from k2k.infra.bulk import Bulk
 from k2k.infra.db import Db
 from k2k.infra.jobs import report
+from k2k.seed.load import load as load_market
+from k2k.seed.market import Market
+from k2k.seed.progress import Progress
 from k2k.serving import listening, measured, serve_until_asked, stop_asked, stop_seconds
 from k2k.supervisor import Post, StartError, Supervisor
 from k2k.web import documents
 
 # Absolute, links and all: where a release is put in place by moving a link, new workers are of that release.
 RUN = os.path.abspath(__file__)
+SMALL = argparse.Namespace(size="small")
+SIZES = {"100k": 100_000, "1m": 1_000_000}
+A_DAY = timedelta(days=1)
 
 
 def main() -> int:
@@ -48,7 +58,7 @@ def main() -> int:
         "worker": worker,
         "migrate": migrate,
         "maintain": maintain,
-        "seed": seed,
+        "seed": partial(seed, chosen),
         "jobs": partial(jobs, chosen),
     }
     try:
@@ -73,8 +83,12 @@ def arguments() -> argparse.Namespace:
     """What the command line asks for; ends the process with 2 where that makes no sense."""
     parser = argparse.ArgumentParser(prog="run.py", description=__doc__)
     commands = parser.add_subparsers(dest="command", required=True, metavar="command")
-    for command in (worker, migrate, maintain, seed):
+    for command in (worker, migrate, maintain):
         commands.add_parser(command.__name__, help=command.__doc__)
+    seeding = commands.add_parser("seed", help=seed.__doc__)
+    seeding.add_argument("--size", choices=("small", *SIZES), default="small", help="small: the sample market")
+    seeding.add_argument("--seed", type=int, default=1, metavar="N", help="another number, another big market")
+    seeding.add_argument("--until", type=midnight, metavar="DATE", help="its last day (yesterday): same day, same rows")
     serving = commands.add_parser("serve", help=serve.__doc__)
     serving.add_argument("--workers", type=count, metavar="N", help="so many processes on one port; SIGHUP renews them")
     serving.add_argument("--post", type=Post.parse, help=argparse.SUPPRESS)  # from a supervisor to a worker
@@ -97,6 +111,11 @@ def count(text: str) -> int:
     if (number := int(text)) < 1:
         raise ValueError
     return number
+
+
+def midnight(text: str) -> datetime:
+    """The end of a day (UTC) that is given as 2026-11-22."""
+    return datetime.fromisoformat(text).replace(hour=0, minute=0, second=0, microsecond=0, tzinfo=UTC) + A_DAY
 
 
 def event_loop() -> Callable[[], asyncio.AbstractEventLoop] | None:
@@ -183,23 +202,49 @@ async def maintain(settings: Settings) -> None:
     print("\n".join(done) or "Nothing was due")
 
 
-async def seed(settings: Settings) -> None:
-    """Fill an empty development database with the sample market."""
+async def seed(chosen: argparse.Namespace, settings: Settings) -> None:
+    """Fill an empty development database with the sample market, or with a big one made up from a number."""
     if not settings.development:
         raise StartError(
-            "The sample market is for development: its passwords are in the source. To try it all the same on a "
+            "Made-up markets are for development: their passwords are in the source. To try it all the same on a "
             "database that nobody else reaches, set K2K_ENVIRONMENT=development for this command"
         )
     await migrate(settings)
     db = await Db.open(settings.database, Clock())
     passwords = Passwords(settings.auth)
     try:
-        if await sample_market.seed(db, passwords, settings.listings):
-            await db.analyze()
-            print("Seeded the sample market of Addis Ababa")
+        if chosen.size == "small":
+            await add_sample_market(db, passwords, settings)
+        else:
+            await fill(chosen, settings, db, passwords)
     finally:
         passwords.close()
         await db.close()
+
+
+async def add_sample_market(db: Db, passwords: Passwords, settings: Settings) -> None:
+    """Make the sample market, unless it is there."""
+    if await sample_market.seed(db, passwords, settings.listings):
+        async with Bulk.open(settings.database.url.get_secret_value()) as bulk:
+            await bulk.analyze()
+        print("Seeded the sample market of Addis Ababa")
+
+
+async def fill(chosen: argparse.Namespace, settings: Settings, db: Db, passwords: Passwords) -> None:
+    """Make a big market, as fast as the machine can."""
+    if await any_listing(db):
+        raise StartError("There are listings already: a big market goes into an empty database (remove .k2k for one)")
+    market = Market(
+        listings=SIZES[chosen.size],
+        seed=chosen.seed,
+        until=chosen.until or midnight((db.clock.now() - A_DAY).date().isoformat()),
+        gazetteer=tuple(await gazetteer(db, "ET")),
+        password_hash=await passwords.hash(sample_market.DEMO_PASSWORD),
+    )
+    began, processes = time.monotonic(), min(4, os.cpu_count() or 1)
+    url = settings.database.url.get_secret_value()
+    await load_market(url, market, processes=processes, told=Progress(market.listings, sys.stderr))
+    print(f"Seeded {market.listings:,} listings in {time.monotonic() - began:.0f} s")
 
 
 async def serve(chosen: argparse.Namespace, settings: Settings) -> None:
@@ -208,7 +253,10 @@ async def serve(chosen: argparse.Namespace, settings: Settings) -> None:
         await migrate(settings)  # a successor may be of a later release than its supervisor
         await serve_until_asked(settings, chosen.post.ready, chosen.post)
         return
-    await (seed if settings.development else migrate)(settings)
+    if settings.development:
+        await seed(SMALL, settings)
+    else:
+        await migrate(settings)
     if chosen.workers:
         await supervise(chosen.workers, settings)
     else:

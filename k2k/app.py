@@ -22,12 +22,14 @@ from k2k.features.accounts.events import SessionRevoked
 from k2k.features.accounts.passwords import Passwords
 from k2k.features.accounts.tokens import Tokens
 from k2k.features.agents import api as agents
+from k2k.features.brands import api as brands
 from k2k.features.chat import api as chat
 from k2k.features.chat.events import MessageNew
 from k2k.features.chat.service import join_texts
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
 from k2k.features.listings.service import end_listings
+from k2k.features.places import api as places
 from k2k.features.saved import api as saved
 from k2k.features.sync import api as sync
 from k2k.features.sync.polls import Polls
@@ -68,6 +70,8 @@ log = structlog.get_logger()
 OPERATIONS = [
     *accounts.routes.operations,
     *agents.routes.operations,
+    *places.routes.operations,
+    *brands.routes.operations,
     *sync.routes.operations,
     *listings.routes.operations,
     *leads.routes.operations,

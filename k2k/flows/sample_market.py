@@ -9,7 +9,6 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
-from math import exp, hypot
 from random import Random
 
 from k2k.core.ids import UserId
@@ -25,6 +24,7 @@ from k2k.features.listings.models import Language, ListingType
 from k2k.infra.db import Db
 from k2k.infra.transaction import Tx
 from k2k.ops.permissions import Role
+from k2k.seed.worth import MESKEL_SQUARE, asked, kilometres, square_meter
 
 DEMO_PASSWORD = "addis-abeba-2026"  # for development alone; whoever runs production never seeds
 
@@ -87,7 +87,6 @@ _AGENCIES = {
     ),
 }
 
-_MESKEL_SQUARE = (9.0102, 38.7613)
 _PLACES = {
     "Bole": (8.9935, 38.7905),
     "Kazanchis": (9.0160, 38.7660),
@@ -104,20 +103,6 @@ _PLACES = {
     "Old Airport": (8.9950, 38.7300),
     "Sarbet": (8.9930, 38.7370),
     "Lebu": (8.9480, 38.7190),
-}
-
-# ETB a square metre at Meskel Square; both fall by an eighth with every 1.6 km away from it.
-_SALE, _MONTHLY_RENT, _FALL_PER_KM = 145_000, 480, 0.085
-_WORTH = {
-    PropertyType.apartment: 1.0,
-    PropertyType.commercial: 1.4,
-    PropertyType.condo: 0.75,
-    PropertyType.house: 0.9,
-    PropertyType.land: 0.6,
-    PropertyType.office: 1.1,
-    PropertyType.room: 0.8,
-    PropertyType.townhouse: 1.0,
-    PropertyType.villa: 1.15,
 }
 
 _APARTMENT, _CONDO, _HOUSE, _VILLA = PropertyType.apartment, PropertyType.condo, PropertyType.house, PropertyType.villa
@@ -259,9 +244,7 @@ def _draft(home: _Home, chance: Random) -> PropertyDraft:
 
 
 def _price(home: _Home, latitude: float, longitude: float, chance: Random) -> Decimal:
-    """ETB, rounded as people ask: the monocentric city, give or take a tenth."""
-    # A degree here is 110.6 km northwards and 109.9 km eastwards.
-    kilometres = hypot((latitude - _MESKEL_SQUARE[0]) * 110.6, (longitude - _MESKEL_SQUARE[1]) * 109.9)
-    base, step = (_SALE, 50_000) if home.listing_type is ListingType.sale else (_MONTHLY_RENT, 500)
-    worth = base * _WORTH[home.kind] * exp(-_FALL_PER_KM * kilometres) * chance.uniform(0.9, 1.1)
-    return Decimal(round(worth * home.square_meters / step) * step)
+    """ETB, rounded as people ask, give or take a tenth."""
+    from_centre = kilometres((latitude, longitude), MESKEL_SQUARE)
+    worth = square_meter(home.kind, home.listing_type, from_centre) * home.square_meters * chance.uniform(0.9, 1.1)
+    return Decimal(asked(worth, home.listing_type))

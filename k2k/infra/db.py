@@ -119,10 +119,6 @@ class Db(Reader):
         """Raises Unavailable while the database does not answer."""
         await self.records("select 1", ())
 
-    async def analyze(self) -> None:
-        """Tell the planner what tables hold that have just been filled; plans made before are dropped."""
-        await self.records("analyze", ())
-
     async def records(self, text: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
         """Read outside of a transaction: one round trip."""
         async with self._connection(writing=False) as connection:

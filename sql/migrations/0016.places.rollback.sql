@@ -1,3 +1,4 @@
+drop function place_name;
 drop function place_of;
 drop table place_names;
 drop function place_key;

@@ -22,7 +22,8 @@ drop table images;
 drop table vehicles;
 alter table properties
     drop column lot_square_meters, drop column floor, drop column floors, drop column furnishing,
-    drop column condition, drop column parking, drop column available_from;
+    drop column condition, drop column parking, drop column available_from,
+    alter constraint properties_id_fkey not deferrable;
 drop index listings_newest;
 create index listings_newest on listings (kind, created_at desc, id desc)
     where status = 'active' and deleted_at is null;

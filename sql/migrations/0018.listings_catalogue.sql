@@ -23,6 +23,7 @@ alter table listings
 
 update listings set published_at = created_at where published_at is null and status not in ('draft', 'pending_review');
 update listings set price_period = 'month' where listing_type = 'rent';
+update listings set place_id = place_of(country, city, neighborhood);
 alter table listings
     add check ((listing_type = 'rent') = (price_period is not null)),
     add check (status <> 'active' or published_at is not null);
@@ -49,10 +50,12 @@ alter table properties
     add column furnishing text check (furnishing in ('unfurnished', 'semi_furnished', 'furnished')),
     add column condition text check (condition in ('new', 'good', 'needs_renovation', 'under_construction')),
     add column parking int check (parking between 0 and 1000),
-    add column available_from date;
+    add column available_from date,
+    -- What stands in a listing's texts may come before it within one transaction, so that they are written once.
+    alter constraint properties_id_fkey deferrable;
 
 create table vehicles (
-    id uuid primary key references listings,
+    id uuid primary key references listings deferrable,
     brand text not null check (length(brand) between 1 and 100),
     model text not null check (length(model) between 1 and 100),
     year int not null check (year between 1900 and 2100),
@@ -77,7 +80,7 @@ create index vehicles_model on vehicles (lower(brand), lower(model), year);
 
 create table images (
     id uuid primary key default uuidv7(),
-    listing_id uuid not null references listings,
+    listing_id uuid not null references listings deferrable,
     media_id uuid not null references media,
     is_primary boolean not null default false,
     display_order int not null check (display_order >= 0),
@@ -143,8 +146,9 @@ create trigger properties_history after update on properties
 create trigger vehicles_history after update on vehicles
     referencing old table as earlier new table as later for each statement execute function note_history();
 
--- The name of a status in the RESO Data Dictionary (StandardStatus); null where it has none.
-create function standard_status(status text) returns text language sql immutable parallel safe strict
+-- The name of a status in the RESO Data Dictionary (StandardStatus); null where it has none. Not strict, or it could not
+-- be a part of what calls it.
+create function standard_status(status text) returns text language sql immutable parallel safe
 return case status
     when 'draft' then 'Incomplete' when 'pending_review' then 'Incomplete'
     when 'coming_soon' then 'ComingSoon' when 'active' then 'Active' when 'under_offer' then 'ActiveUnderContract'

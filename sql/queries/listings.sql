@@ -24,10 +24,10 @@ and exists (select from properties where properties.id = listings.id and propert
 and exists (select from properties where properties.id = listings.id and bedrooms = any ($value::int[]))
 -- filter: brand
 -- Of that make, however it is written.
-and exists (select from vehicles where vehicles.id = listings.id and lower(brand) = lower($value))
+and exists (select from vehicles where vehicles.id = listings.id and lower(brand) = (select lower(usual_brand($value))))
 -- filter: model
 -- That model, however it is written.
-and exists (select from vehicles where vehicles.id = listings.id and lower(model) = lower($value))
+and exists (select from vehicles where vehicles.id = listings.id and brand_key(model) = (select brand_key($value)))
 -- filter: fuels
 -- Driven by one of these.
 and exists (select from vehicles where vehicles.id = listings.id and fuel = any ($value::text[]))
@@ -57,7 +57,7 @@ and price >= $value
 and price <= $value
 -- filter: city
 -- There, by any of the place's names, or as the seller wrote it.
-and (place_key(city) = place_key($value) or place_id in (
+and (place_key(city) = (select place_key($value)) or place_id in (
     with recursive inside as (
         select place_id as id from place_names where place_key(name) = place_key($value)
         union select places.id from places join inside on parent_id = inside.id
@@ -335,3 +335,12 @@ with changes as (
 select coalesce(jsonb_agg(jsonb_build_object('at', utc(at), 'price', price::numeric, 'currency', currency)
                           order by at, version), '[]') as body
 from asked;
+-- name: any_listing
+-- Whether anything was ever offered here.
+select exists (select from listings) as found;
+
+-- name: load_stats
+-- The counters of listings of a made-up market: as if the views, and saves five times as weighty, had come at one moment.
+insert into listing_stats (id, view_count, save_count, heat)
+select id, views, saves, more_heat('-infinity', views + 5 * saves, at)
+from unnest($1::uuid[], $2::bigint[], $3::int[], $4::timestamptz[]) as counted (id, views, saves, at);

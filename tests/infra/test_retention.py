@@ -270,7 +270,7 @@ async def test_readers_and_the_tail_touch_few_partitions_and_none_from_end_to_en
     db: Db, url: str, outside: Connection, mode: str, filled: int
 ) -> None:
     """Also right after everything was analyzed, when most partitions are empty."""
-    await db.analyze()
+    await db.records("analyze", ())
     await tend(url)
     await tell(db, 1 + filled)
     await tell(db, filled, (Channel("user:other"), Channel("listing:other")))
