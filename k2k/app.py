@@ -27,6 +27,12 @@ from k2k.features.chat.events import MessageNew
 from k2k.features.chat.service import join_texts
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
+from k2k.features.listings import api_images as listing_images
+from k2k.features.media import api as media
+from k2k.features.media import collection
+from k2k.features.media.darkroom import Darkroom
+from k2k.features.media.service import DropFiles
+from k2k.features.media.studio import Studio
 from k2k.features.sync import api as sync
 from k2k.features.sync.polls import Polls
 from k2k.flows import enquiry, state
@@ -41,6 +47,8 @@ from k2k.infra.metrics import Metrics
 from k2k.infra.migrations import applied_migrations, missing_migrations
 from k2k.infra.pubsub import PubSub
 from k2k.infra.smtp import Smtp
+from k2k.infra.storage.directory import Directory
+from k2k.infra.storage.opening import open_storage
 from k2k.infra.streams import Numbered, Streams, declared_events
 from k2k.live.access import follow_access
 from k2k.live.broker import Broker
@@ -55,6 +63,7 @@ from k2k.ops.channels import Channels
 from k2k.ops.limits import Guard
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
+from k2k.web import storage as media_files
 from k2k.web.headers import LEAVING, RELIEVED, finish, preflights, say_goodbye
 from k2k.web.live import Live
 from k2k.web.middleware import access, economical
@@ -64,10 +73,12 @@ from k2k.web.proxy import behind
 log = structlog.get_logger()
 
 OPERATIONS = [
+    *media.routes.operations,
     *accounts.routes.operations,
     *agents.routes.operations,
     *sync.routes.operations,
     *listings.routes.operations,
+    *listing_images.routes.operations,
     *leads.routes.operations,
     *chat.routes.operations,
     *enquiry.routes.operations,
@@ -115,6 +126,7 @@ async def build(settings: Settings) -> Process:
         ListingSettings: settings.listings,
         MediaSettings: settings.media,
     }
+    studio = parts[Studio] = await open_studio(settings, db.clock)
     services = Services(db, parts)
 
     streams = Streams(db, settings.live.replay_events, settings.live.recover_events, {MessageNew.type: join_texts})
@@ -150,6 +162,7 @@ async def build(settings: Settings) -> Process:
     sockets = SocketDoor(commands, settings.server.origins)
     watch_pool(db)
     _watch(metrics, hub, broker, pubsub, sockets, passwords)
+    metrics.watch("pictures", "Pictures being developed or waiting for it", lambda: studio.darkroom.waiting)
 
     app = web.Application(
         middlewares=[
@@ -179,10 +192,12 @@ async def build(settings: Settings) -> Process:
     sockets.bind(app)
     files = assets.find(settings.server.assets)
     files.bind(app)
+    if isinstance(studio.storage, Directory):
+        media_files.bind(app, studio.storage, settings.media.transfer_seconds)
     if settings.docs:
         docs.bind(app, files)
 
-    worker = working(settings, db)
+    worker = working(settings, db, studio)
 
     async def running(_app: web.Application) -> AsyncIterator[None]:
         await broker.start()
@@ -199,6 +214,7 @@ async def build(settings: Settings) -> Process:
         await limits.close()
         await db.close()
         passwords.close()
+        await studio.close()
 
     app.cleanup_ctx.append(running)
     app.on_shutdown.append(_leave)
@@ -226,7 +242,13 @@ def _watch(
     metrics.watch("tail_age_seconds", "Since the database was last asked for unannounced events", broker.tail_age)
 
 
-def working(settings: Settings, db: Db) -> Worker:
+async def open_studio(settings: Settings, clock: Clock) -> Studio:
+    """What uploads are worked on with."""
+    storage = await open_storage(settings, clock)
+    return Studio(storage, Darkroom(settings.media), settings.media, settings.home / "workroom")
+
+
+def working(settings: Settings, db: Db, studio: Studio) -> Worker:
     """Who does which job, and what is done when."""
     jobs, server = settings.jobs, settings.mail.server
     mail = Smtp(server, timeout=settings.mail.timeout_seconds) if server else Mailbox(settings.home / "mail")
@@ -241,11 +263,17 @@ def working(settings: Settings, db: Db) -> Worker:
     worker.every("17 * * * *", "jobs.clean", partial(queue.clean_log, db, history))
     worker.every("7 * * * *", "events.tend", partial(_tend, settings))
     worker.every("31 * * * *", "answers.forget", partial(forget_answers, db))
+    worker.bind(DropFiles, collection.dropping(studio.storage))
+    worker.every("47 * * * *", "media.collect", partial(_collect, db, studio))
     return worker
 
 
 async def _tend(settings: Settings) -> None:
     await retention.tend(settings.database.url.get_secret_value())
+
+
+async def _collect(db: Db, studio: Studio) -> None:
+    await collection.collect(db, studio)
 
 
 def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> None:
