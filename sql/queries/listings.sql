@@ -151,7 +151,7 @@ with wanted as (
       and (images.display_order, images.is_primary) is distinct from (wanted.display_order, wanted.is_primary)
 ), added as (
     insert into images (listing_id, media_id, is_primary, display_order, created_at)
-    select $1, media_id, is_primary, display_order, $5 from wanted
+    select $1::uuid, media_id, is_primary, display_order, $5::timestamptz from wanted
     where not exists (select from images where listing_id = $1 and images.media_id = wanted.media_id)
 )
 update listings set version = version + 1, updated_at = $5, changed_by = $4 where id = $1;

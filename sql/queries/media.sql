@@ -16,7 +16,7 @@ returning id, sha256;
 -- name: add_uploads
 -- Announced: their bytes are to come, from here or from their owner.
 insert into media (owner_id, purpose, state, name, media_type, bytes, sha256, created_at)
-select $1, $2, 'waiting', name, media_type, bytes, sha256, $7
+select $1::uuid, $2::text, 'waiting', name, media_type, bytes, sha256, $7::timestamptz
 from unnest($3::text[], $4::text[], $5::bigint[], $6::bytea[]) as sent (name, media_type, bytes, sha256)
 returning id, sha256;
 
@@ -44,6 +44,10 @@ from unnest($1::uuid[]) with ordinality as asked (id, place) join media using (i
 select id, sha256 from media
 where id = any ($1::uuid[]) and owner_id = $2 and purpose = 'image' and state = 'ready'
 order by id for key share;
+
+-- name: hold_upload
+-- Somebody who is about to show it is waited for.
+select id from media where id = $1 and owner_id = $2 for update;
 
 -- name: delete_upload
 -- Nobody but its owner, and only while nothing shows it.

@@ -72,6 +72,7 @@ FIND_UPLOAD = _queries.rows("find_upload", UploadRow)
 GET_UPLOAD = _queries.json("get_upload")
 LIST_UPLOADS = _queries.json("list_uploads")
 HOLD_IMAGES = _queries.rows("hold_images", KnownRow)
+HOLD_UPLOAD = _queries.rows("hold_upload", HeldRow)
 DELETE_UPLOAD = _queries.rows("delete_upload", GoneRow)
 HOLD_ORPHANS = _queries.rows("hold_orphans", HeldRow)
 DELETE_ORPHANS = _queries.rows("delete_orphans", GoneRow)
@@ -126,7 +127,9 @@ async def hold_images(tx: Tx, media: Sequence[MediaId], owner: UserId) -> list[K
 
 
 async def delete_upload(tx: Tx, media: MediaId, owner: UserId) -> GoneRow | None:
-    """What is gone; None if it is nobody's or in use."""
+    """What is gone; None if it is not this person's or in use."""
+    await tx.rows(HOLD_UPLOAD, media, owner)
+    # A statement of its own, for only a later one sees who came to show it before it was held.
     return await tx.find(DELETE_UPLOAD, media, owner)
 
 

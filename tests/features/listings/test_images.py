@@ -220,8 +220,8 @@ async def test_a_listing_has_fifty_pictures_at_most(api: Api, people: People, no
     made = await add(api, seller, listing, 1)
     copies = (
         "insert into media (owner_id, purpose, state, media_type, bytes, sha256, width, height, color, blurhash, "
-        "phash, ready_at) select owner_id, purpose, state, media_type, bytes, sha256(n::text::bytea), width, height, color, "
-        "blurhash, phash, ready_at from media, generate_series(1, 50) as n where owner_id = $1 returning id"
+        "phash, ready_at) select owner_id, purpose, state, media_type, bytes, sha256(n::text::bytea), width, height, "
+        "color, blurhash, phash, ready_at from media, generate_series(1, 50) as n where owner_id = $1 returning id"
     )
     fresh = [str(row["id"]) for row in await node.process.db.records(copies, [seller.id])]
     assert (await arrange(api, seller, listing, *ids(made), *fresh)).status == 422  # more than a list may be
