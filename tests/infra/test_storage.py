@@ -52,7 +52,7 @@ async def directory(settings: Settings, tmp_path: Path) -> Storage:
 
 
 @pytest.fixture(params=["directory", "bucket"])
-async def storage(request: pytest.FixtureRequest) -> Storage:
+def storage(request: pytest.FixtureRequest) -> Storage:
     found: Storage = request.getfixturevalue(request.param)
     return found
 

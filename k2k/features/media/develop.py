@@ -91,7 +91,8 @@ def _plain(picture: Image.Image) -> Image.Image:
     if picture.mode.startswith("I"):
         picture = picture.convert("I").point(lambda value: value * (1 / 256)).convert("L")
     clear = picture.mode in ("RGBA", "LA", "PA") or "transparency" in picture.info
-    return picture.convert("RGBA" if clear else "RGB")
+    wanted = "RGBA" if clear else "RGB"
+    return picture if picture.mode == wanted else picture.convert(wanted)  # a copy may be 200 MB
 
 
 def _on_white(picture: Image.Image) -> Image.Image:
