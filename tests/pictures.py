@@ -63,6 +63,13 @@ SVG = b'<svg xmlns="http://www.w3.org/2000/svg"><script>alert(document.domain)</
 PDF = b"%PDF-1.4\n1 0 obj<</OpenAction<</S/JavaScript/JS(app.alert(1))>>>>endobj\ntrailer<<>>\n%%EOF\n"
 
 
+def named(name: str, content: bytes) -> dict[str, Any]:
+    """A form with one file whose name is sent as it stands; `form` would write it in a way that harms nobody."""
+    head = f'--x\r\nContent-Disposition: form-data; name="files"; filename="{name}"\r\nContent-Type: image/jpeg\r\n\r\n'
+    body = head.encode() + content + b"\r\n--x--\r\n"
+    return {"data": body, "headers": {"Content-Type": "multipart/form-data; boundary=x"}}
+
+
 def form(*files: bytes, name: str = "photo.jpg", media_type: str | None = "image/jpeg") -> aiohttp.FormData:
     """The files as browsers send them; without a media type as programs do that say none."""
     sent = aiohttp.FormData()

@@ -33,7 +33,8 @@ async def s3_node(settings: Settings, tmp_path_factory: pytest.TempPathFactory) 
 
 @pytest.fixture(params=["directory", "bucket"])
 def site(request: pytest.FixtureRequest, node: Node) -> Node:
-    return request.getfixturevalue("s3_node") if request.param == "bucket" else node
+    found: Node = request.getfixturevalue("s3_node") if request.param == "bucket" else node
+    return found
 
 
 @pytest.fixture

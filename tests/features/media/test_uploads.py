@@ -27,7 +27,8 @@ async def s3_node(settings: Settings, tmp_path_factory: pytest.TempPathFactory) 
 @pytest.fixture(params=["directory", "bucket"])
 def site(request: pytest.FixtureRequest, node: Node) -> Node:
     """A node whose media lie in a directory, and one with a bucket."""
-    return request.getfixturevalue("s3_node") if request.param == "bucket" else node
+    found: Node = request.getfixturevalue("s3_node") if request.param == "bucket" else node
+    return found
 
 
 def wish(content: bytes, **changes: Any) -> dict[str, Any]:
