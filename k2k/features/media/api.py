@@ -15,10 +15,10 @@ from k2k.features.media.models import (
     DOCUMENTS,
     IMAGES,
     Discarded,
-    Leave,
-    Link,
     Purpose,
     Upload,
+    UploadGrant,
+    UploadLink,
     UploadPath,
     UploadWish,
 )
@@ -78,7 +78,7 @@ async def upload_documents(call: Call, files: Files) -> Json[list[Upload]]:
     rate=UPLOAD_RATE,
     raises=(UploadsUsedUp,),
 )
-async def announce_upload(call: Call, body: UploadWish) -> Leave:
+async def announce_upload(call: Call, body: UploadWish) -> UploadGrant:
     """Announce a file that you will put into the storage yourself, and then complete. It must be just as announced."""
     async with call.transaction() as tx:
         return await service.announce(tx, call.use(Studio), call.user.id, body, call.now)
@@ -110,7 +110,7 @@ async def get_upload(call: Call, path: UploadPath) -> Json[Upload]:
     repeats=Repeats.freely,
     raises=(UploadNotFound, NothingUploaded),
 )
-async def link_upload(call: Call, path: UploadPath) -> Link:
+async def link_upload(call: Call, path: UploadPath) -> UploadLink:
     """An address where my document can be saved, for a minute."""
     return await service.link(call.db, call.use(Studio), path.media_id, call.user.id, call.now)
 

@@ -40,6 +40,10 @@ class Laid:
     place: int
 
     @property
+    def sha256(self) -> bytes:
+        return self.spooled.sha256
+
+    @property
     def sizes(self) -> Path:
         """The directory for what is developed of it."""
         return self.path.with_suffix(".sizes")
@@ -55,7 +59,7 @@ class Looked:
 
     @property
     def announced(self) -> Announced:
-        return Announced(self.laid.name, self.media_type, self.laid.spooled.size, self.laid.spooled.sha256)
+        return Announced(self.laid.name, self.media_type, self.laid.spooled.size, self.laid.sha256)
 
 
 async def receive(
@@ -69,16 +73,13 @@ async def receive(
         await spare(tx, studio, owner, now)
     async with studio.table() as table:
         laid = await _lay(table, purpose, files)
-        first = {one.spooled.sha256: one for one in reversed(laid)}
+        first = {one.sha256: one for one in reversed(laid)}
         async with begin() as tx:
             known = await store.touch_known(tx, owner, purpose, list(first), now)
-        looked = await look(
-            studio,
-            purpose,
-            [one for one in laid if first[one.spooled.sha256] is one and one.spooled.sha256 not in known],
-        )
+        fresh = [one for one in laid if one is first[one.sha256] and one.sha256 not in known]
+        looked = await look(studio, purpose, fresh)
         known |= await _keep(begin, studio, owner, purpose, looked, now)
-    return [known[one.spooled.sha256] for one in laid]
+    return [known[one.sha256] for one in laid]
 
 
 async def spare(tx: Tx, studio: Studio, owner: UserId, now: datetime) -> None:
@@ -128,10 +129,10 @@ async def _keep(
         return {}
     async with begin() as tx:
         ids = await store.add_uploads(tx, owner, purpose, [one.announced for one in looked], now)
-    await _every(put(studio, ids[one.laid.spooled.sha256], purpose, one) for one in looked)
+    await _every(put(studio, ids[one.laid.sha256], purpose, one) for one in looked)
     async with begin() as tx:
         for one in looked:
-            await store.finish_upload(tx, ids[one.laid.spooled.sha256], one.media_type, one.seen, now)
+            await store.finish_upload(tx, ids[one.laid.sha256], one.media_type, one.seen, now)
     return ids
 
 

@@ -75,7 +75,7 @@ class UploadWish(Input):
         return self
 
 
-class Leave(Answer):
+class UploadGrant(Answer):
     """Where to put the announced file, until when, and how: exactly so long, of that type, with these headers."""
 
     media_id: MediaId
@@ -106,7 +106,7 @@ class Upload(Answer):
     ready_at: Moment | None
 
 
-class Link(Answer):
+class UploadLink(Answer):
     """An address that works for a minute, for whoever has it."""
 
     url: str

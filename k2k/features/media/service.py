@@ -13,11 +13,11 @@ from k2k.features.media import store
 from k2k.features.media.errors import FileRefused, NothingUploaded, UploadInUse, UploadNotFound
 from k2k.features.media.incoming import Begin, Laid, Looked, look, put, spare
 from k2k.features.media.models import (
-    Leave,
-    Link,
     Picture,
     Purpose,
     Upload,
+    UploadGrant,
+    UploadLink,
     UploadState,
     UploadWish,
     incoming_key,
@@ -40,14 +40,14 @@ class DropFiles(Job):
     names: list[str]
 
 
-async def announce(tx: Tx, studio: Studio, owner: UserId, wish: UploadWish, now: datetime) -> Leave:
-    """Leave to put one file into the storage. Raises UploadsUsedUp."""
+async def announce(tx: Tx, studio: Studio, owner: UserId, wish: UploadWish, now: datetime) -> UploadGrant:
+    """UploadGrant to put one file into the storage. Raises UploadsUsedUp."""
     await spare(tx, studio, owner, now)
     sha256, minutes = bytes.fromhex(wish.sha256), studio.settings.upload_minutes
     file = Announced(wish.name, wish.media_type, wish.bytes, sha256)
     media = (await store.add_uploads(tx, owner, wish.purpose, [file], now))[sha256]
     leave = await studio.storage.signed_put(incoming_key(media), wish.media_type, wish.bytes, sha256, minutes * 60)
-    return Leave(
+    return UploadGrant(
         media_id=media,
         method="PUT",
         url=leave.url,
@@ -113,7 +113,7 @@ async def list_uploads(db: Reader, media: Sequence[MediaId], host: str) -> Json[
     return await store.list_uploads(db, media, host)
 
 
-async def link(db: Reader, studio: Studio, media: MediaId, owner: UserId, now: datetime) -> Link:
+async def link(db: Reader, studio: Studio, media: MediaId, owner: UserId, now: datetime) -> UploadLink:
     """The address of one's own document, for a minute at most. Raises UploadNotFound, NothingUploaded."""
     upload = await store.find_upload(db, media, owner)
     if upload is None or upload.purpose != Purpose.document:
@@ -123,7 +123,7 @@ async def link(db: Reader, studio: Studio, media: MediaId, owner: UserId, now: d
     (key,) = keys(media, Purpose.document)
     seconds, shown = studio.settings.link_seconds, attachment(upload.name or "file")
     url = await studio.storage.signed_get(key, upload.media_type, shown, seconds)
-    return Link(url=url, expires_at=now + timedelta(seconds=seconds))
+    return UploadLink(url=url, expires_at=now + timedelta(seconds=seconds))
 
 
 async def discard(tx: Tx, media: MediaId, owner: UserId) -> None:
