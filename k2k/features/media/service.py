@@ -41,7 +41,7 @@ class DropFiles(Job):
 
 
 async def announce(tx: Tx, studio: Studio, owner: UserId, wish: UploadWish, now: datetime) -> UploadGrant:
-    """UploadGrant to put one file into the storage. Raises UploadsUsedUp."""
+    """Leave to put one file into the storage. Raises UploadsUsedUp."""
     await spare(tx, studio, owner, now)
     sha256, minutes = bytes.fromhex(wish.sha256), studio.settings.upload_minutes
     file = Announced(wish.name, wish.media_type, wish.bytes, sha256)
