@@ -74,5 +74,5 @@ def form(*files: bytes, name: str = "photo.jpg", media_type: str | None = "image
     """The files as browsers send them; without a media type as programs do that say none."""
     sent = aiohttp.FormData()
     for file in files:
-        sent.add_field("files", file, filename=name, content_type=media_type or "application/octet-stream")
+        sent.add_field("files", BytesIO(file), filename=name, content_type=media_type or "application/octet-stream")
     return sent

@@ -12,7 +12,7 @@ import time
 from pathlib import Path
 
 from k2k import serving
-from k2k.app import Process
+from k2k.app import Process, build
 from k2k.core.settings import Settings
 
 LOOK_SECONDS = 0.002
@@ -36,7 +36,7 @@ async def watch(path: str) -> None:
 
 def watched(path: str) -> None:
     """Have the process that will be built watch its loop."""
-    build, watching = serving.build, set[asyncio.Task[None]]()
+    watching: set[asyncio.Task[None]] = set()
 
     async def build_watched(settings: Settings) -> Process:
         watching.add(asyncio.create_task(watch(path)))

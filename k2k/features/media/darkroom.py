@@ -83,22 +83,21 @@ class Darkroom:
         """What the program saw, or the word for its refusal. In a thread: starting a program takes a moment."""
         settings = self._settings
         limits = (settings.develop_mib, math.ceil(settings.develop_seconds), settings.megapixels)
-        process = subprocess.Popen(  # noqa: S603 -- our own program
+        with subprocess.Popen(  # noqa: S603 -- our own program
             [sys.executable, "-I", str(PROGRAM), str(file), str(directory), *map(str, limits)],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.DEVNULL,
             env={},
-        )
-        self._running.add(process)
-        try:
-            said, _ = process.communicate(timeout=settings.develop_seconds)
-        except subprocess.TimeoutExpired:
-            return "too-heavy"
-        finally:
-            process.kill()
-            process.wait()
-            self._running.discard(process)
+        ) as process:
+            self._running.add(process)
+            try:
+                said, _ = process.communicate(timeout=settings.develop_seconds)
+            except subprocess.TimeoutExpired:
+                return "too-heavy"
+            finally:
+                process.kill()
+                self._running.discard(process)
         return _told(said, process.returncode)
 
 

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any
 
 import blurhash
-from PIL import ExifTags, Image, ImageCms
+from PIL import ExifTags, Image, ImageCms, UnidentifiedImageError
 
 SIZES = (("large", 1920), ("medium", 960), ("small", 320))
 """The longer side in pixels, the largest first. Nothing is enlarged."""
@@ -61,7 +61,7 @@ def opened(file: Path, megapixels: int) -> Image.Image:
     Image.MAX_IMAGE_PIXELS = None
     try:
         picture = Image.open(file, formats=FORMATS)
-    except Image.UnidentifiedImageError:
+    except UnidentifiedImageError:
         raise Refused("no-image") from None
     width, height = picture.size
     if width * height > megapixels * 1_000_000 or max(width, height) > LONGEST_SIDE:
@@ -126,9 +126,9 @@ def written(large: Image.Image, directory: Path) -> None:
 def color(picture: Image.Image) -> str:
     """The most frequent of the eight colours that the picture comes down to."""
     few = picture.resize((64, 64), Image.Resampling.BOX).quantize(8)
-    counts, palette = few.getcolors() or [(1, 0)], few.getpalette() or [0, 0, 0]
-    _, most = max(counts)
-    return "#" + bytes(palette[3 * int(most) : 3 * int(most) + 3]).hex()  # type: ignore[arg-type]
+    counts, palette = few.histogram(), few.getpalette() or [0, 0, 0]
+    most = 3 * counts.index(max(counts))
+    return "#" + bytes(palette[most : most + 3]).hex()
 
 
 def placeholder(picture: Image.Image) -> str:

@@ -123,7 +123,7 @@ async def joined(api: Api, seller: Person, listing: UUID, images: list[str]) -> 
 
 Change = Callable[[Api, Person, UUID, list[str]], Awaitable[Any]]
 CHANGES: dict[str, Change] = {
-    "added": lambda api, seller, listing, images: add(api, seller, listing, 8, 9),
+    "added": lambda api, seller, listing, images: add(api, seller, listing, 8, 9, collection="listings"),
     "joined": joined,
     "turned round": lambda api, seller, listing, images: arrange(api, seller, listing, *reversed(images)),
     "another primary": lambda api, seller, listing, images: api.put(

@@ -13,28 +13,12 @@ from uuid import UUID
 import pytest
 
 from k2k.app import open_studio
-from k2k.core.settings import Settings
 from k2k.features.media.collection import collect
 from k2k.features.media.studio import Studio
 from tests.pictures import PDF, form, photo
-from tests.s3 import s3
 from tests.support import Node, People, Person, eventually
 
 TWO_DAYS = timedelta(days=2)
-
-
-@pytest.fixture(scope="module")
-async def s3_node(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
-    async with s3(settings, tmp_path_factory.mktemp("s3")) as found:
-        node = await Node.start(found)
-        yield node
-        await node.stop()
-
-
-@pytest.fixture(params=["directory", "bucket"])
-def site(request: pytest.FixtureRequest, node: Node) -> Node:
-    found: Node = request.getfixturevalue("s3_node") if request.param == "bucket" else node
-    return found
 
 
 @pytest.fixture
@@ -66,7 +50,7 @@ async def kept(site: Node, media: Sequence[UUID]) -> set[UUID]:
 
 async def files(studio: Studio, *media: UUID) -> list[str]:
     """The names in the storage that were made from these ids."""
-    found = [one.name async for prefix in ("images/", "documents/", "incoming/") for one in studio.storage.list(prefix)]
+    found = [one.name for prefix in ("images/", "documents/", "incoming/") async for one in studio.storage.list(prefix)]
     return [name for name in found if any(str(one) in name for one in media)]
 
 

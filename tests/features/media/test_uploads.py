@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
 from typing import Any
 from uuid import uuid4
 
@@ -12,23 +11,7 @@ import pytest
 
 from k2k.core.settings import Settings
 from tests.pictures import HTML, PDF, SVG, form, photo
-from tests.s3 import s3
 from tests.support import Api, Node, People, Person, Response, eventually, moment
-
-
-@pytest.fixture(scope="module")
-async def s3_node(settings: Settings, tmp_path_factory: pytest.TempPathFactory) -> AsyncIterator[Node]:
-    async with s3(settings, tmp_path_factory.mktemp("s3")) as found:
-        node = await Node.start(found)
-        yield node
-        await node.stop()
-
-
-@pytest.fixture(params=["directory", "bucket"])
-def site(request: pytest.FixtureRequest, node: Node) -> Node:
-    """A node whose media lie in a directory, and one with a bucket."""
-    found: Node = request.getfixturevalue("s3_node") if request.param == "bucket" else node
-    return found
 
 
 def wish(content: bytes, **changes: Any) -> dict[str, Any]:
@@ -141,7 +124,7 @@ async def test_nobody_else_completes_reads_links_or_deletes_it(site: Node) -> No
     assert (await site.api.get(at, token=owner.token)).status == 200
 
 
-BAD_WISHES = {
+BAD_WISHES: dict[str, dict[str, Any]] = {
     "a type of another purpose": {"media_type": "application/pdf"},
     "an unknown type": {"media_type": "image/svg+xml"},
     "no bytes": {"bytes": 0},
