@@ -15,6 +15,9 @@ from pydantic import BaseModel, ConfigDict
 from k2k.core.settings import MediaSettings
 from k2k.features.media.errors import FileRefused, MediaBusy
 
+PATIENCE = 6
+"""How many times longer than its processor time a picture may take: beyond it the machine is too busy, not the picture
+too large."""
 PROGRAM = Path(__file__).with_name("develop.py")
 
 log = structlog.get_logger()
@@ -92,9 +95,10 @@ class Darkroom:
         ) as process:
             self._running.add(process)
             try:
-                said, _ = process.communicate(timeout=settings.develop_seconds)
-            except subprocess.TimeoutExpired:
-                return "too-heavy"
+                said, _ = process.communicate(timeout=settings.develop_seconds * PATIENCE)
+            except subprocess.TimeoutExpired as error:
+                log.warning("a picture was given up: the machine is too busy", seconds=error.timeout)
+                raise MediaBusy from error
             finally:
                 process.kill()
                 self._running.discard(process)
