@@ -21,12 +21,13 @@ import asyncpg
 import psycopg
 from pydantic import SecretStr
 
-from k2k.app import LIVE, OPERATIONS, watch_pool, working
+from k2k.app import LIVE, OPERATIONS, open_studio, watch_pool, working
 from k2k.core.clock import Clock
 from k2k.core.errors import DomainError
 from k2k.core.settings import Settings, SettingsError, load
 from k2k.features.accounts.passwords import Passwords
 from k2k.features.listings.bulk import any_listing
+from k2k.features.media import collection
 from k2k.features.places.service import gazetteer
 from k2k.flows import sample_market
 from k2k.infra import log, migrations, retention
@@ -197,8 +198,15 @@ async def migrate(settings: Settings) -> None:
 
 
 async def maintain(settings: Settings) -> None:
-    """Do now what the worker does every hour: make partitions of events ahead, drop those past their time."""
+    """Do now what the worker does every hour: partitions of events ahead and away, uploads that nothing refers to."""
     done = await retention.tend(settings.database.url.get_secret_value())
+    db = await Db.open(settings.database, Clock())
+    studio = await open_studio(settings, db.clock)
+    try:
+        done += await collection.collect(db, studio, everything=True)
+    finally:
+        await studio.close()
+        await db.close()
     print("\n".join(done) or "Nothing was due")
 
 
@@ -290,7 +298,8 @@ async def worker(settings: Settings) -> None:
     """Work on the background jobs, without serving, until SIGINT or SIGTERM."""
     await migrate(settings)
     db = await Db.open(settings.database, Clock())
-    work = working(settings, db)
+    studio = await open_studio(settings, db.clock)
+    work = working(settings, db, studio)
     watch_pool(db)
     try:
         async with measured(db.metrics, settings):
@@ -299,6 +308,7 @@ async def worker(settings: Settings) -> None:
             await stop_asked()
     finally:
         await work.stop()
+        await studio.close()
         await db.close()
 
 

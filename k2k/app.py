@@ -28,7 +28,13 @@ from k2k.features.chat.events import MessageNew
 from k2k.features.chat.service import join_texts
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
+from k2k.features.listings import api_images as listing_images
 from k2k.features.listings.service import end_listings
+from k2k.features.media import api as media
+from k2k.features.media import collection
+from k2k.features.media.darkroom import Darkroom
+from k2k.features.media.service import DropFiles
+from k2k.features.media.studio import Studio
 from k2k.features.places import api as places
 from k2k.features.saved import api as saved
 from k2k.features.sync import api as sync
@@ -45,6 +51,8 @@ from k2k.infra.metrics import Metrics
 from k2k.infra.migrations import applied_migrations, missing_migrations
 from k2k.infra.pubsub import PubSub
 from k2k.infra.smtp import Smtp
+from k2k.infra.storage.directory import Directory
+from k2k.infra.storage.opening import open_storage
 from k2k.infra.streams import Numbered, Streams, declared_events
 from k2k.live.access import follow_access
 from k2k.live.broker import Broker
@@ -59,6 +67,7 @@ from k2k.ops.channels import Channels
 from k2k.ops.limits import Guard
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
+from k2k.web import storage as media_files
 from k2k.web.headers import LEAVING, RELIEVED, finish, preflights, say_goodbye
 from k2k.web.live import Live
 from k2k.web.middleware import access, economical
@@ -68,12 +77,14 @@ from k2k.web.proxy import behind
 log = structlog.get_logger()
 
 OPERATIONS = [
+    *media.routes.operations,
     *accounts.routes.operations,
     *agents.routes.operations,
     *places.routes.operations,
     *brands.routes.operations,
     *sync.routes.operations,
     *listings.routes.operations,
+    *listing_images.routes.operations,
     *leads.routes.operations,
     *saved.routes.operations,
     *chat.routes.operations,
@@ -122,6 +133,7 @@ async def build(settings: Settings) -> Process:
         ListingSettings: settings.listings,
         MediaSettings: settings.media,
     }
+    studio = parts[Studio] = await open_studio(settings, db.clock)
     services = Services(db, parts)
 
     streams = Streams(db, settings.live.replay_events, settings.live.recover_events, {MessageNew.type: join_texts})
@@ -157,6 +169,7 @@ async def build(settings: Settings) -> Process:
     sockets = SocketDoor(commands, settings.server.origins)
     watch_pool(db)
     _watch(metrics, hub, broker, pubsub, sockets, passwords)
+    metrics.watch("pictures", "Pictures being developed or waiting for it", lambda: studio.darkroom.waiting)
 
     app = web.Application(
         middlewares=[
@@ -186,10 +199,12 @@ async def build(settings: Settings) -> Process:
     sockets.bind(app)
     files = assets.find(settings.server.assets)
     files.bind(app)
+    if isinstance(studio.storage, Directory):
+        media_files.bind(app, studio.storage, settings.media.transfer_seconds)
     if settings.docs:
         docs.bind(app, files)
 
-    worker = working(settings, db)
+    worker = working(settings, db, studio)
 
     async def running(_app: web.Application) -> AsyncIterator[None]:
         await broker.start()
@@ -206,6 +221,7 @@ async def build(settings: Settings) -> Process:
         await limits.close()
         await db.close()
         passwords.close()
+        await studio.close()
 
     app.cleanup_ctx.append(running)
     app.on_shutdown.append(_leave)
@@ -233,7 +249,13 @@ def _watch(
     metrics.watch("tail_age_seconds", "Since the database was last asked for unannounced events", broker.tail_age)
 
 
-def working(settings: Settings, db: Db) -> Worker:
+async def open_studio(settings: Settings, clock: Clock) -> Studio:
+    """What uploads are worked on with."""
+    storage = await open_storage(settings, clock)
+    return Studio(storage, Darkroom(settings.media), settings.media, settings.home / "workroom")
+
+
+def working(settings: Settings, db: Db, studio: Studio) -> Worker:
     """Who does which job, and what is done when."""
     jobs, server = settings.jobs, settings.mail.server
     mail = Smtp(server, timeout=settings.mail.timeout_seconds) if server else Mailbox(settings.home / "mail")
@@ -249,11 +271,17 @@ def working(settings: Settings, db: Db) -> Worker:
     worker.every("7 * * * *", "events.tend", partial(_tend, settings))
     worker.every("31 * * * *", "answers.forget", partial(forget_answers, db))
     worker.every("*/10 * * * *", "listings.end", partial(end_listings, db, settings.listings))
+    worker.bind(DropFiles, collection.dropping(studio.storage))
+    worker.every("47 * * * *", "media.collect", partial(_collect, db, studio))
     return worker
 
 
 async def _tend(settings: Settings) -> None:
     await retention.tend(settings.database.url.get_secret_value())
+
+
+async def _collect(db: Db, studio: Studio) -> None:
+    await collection.collect(db, studio)
 
 
 def _revoke(hub: Hub, authenticator: SignInAuthenticator, event: Numbered) -> None:

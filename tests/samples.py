@@ -12,7 +12,15 @@ from pydantic import BaseModel
 from k2k.ops.registry import Operation
 
 # What fits the patterns that our models know. Several are tried, for a pattern cannot be run backwards.
-FITTING = ("ET", "+251911223344", "https://key2key.example/", "en", "2026-11-22T10:00:00Z", "JTDBR32E720123456")
+FITTING = (
+    "ET",
+    "+251911223344",
+    "https://key2key.example/",
+    "en",
+    "2026-11-22T10:00:00Z",
+    "JTDBR32E720123456",
+    "0a" * 32,
+)
 
 # What goes only with a value of another field that a sample does not have.
 OF_OTHERS = {"price_period"}

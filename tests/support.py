@@ -38,6 +38,7 @@ from k2k.infra.jobs.worker import Worker
 from k2k.live.door import PATH
 from k2k.web.server import Runner, listening_socket
 from tests import contract
+from tests.pictures import form, photo
 
 ROOT = Path(__file__).parents[1]
 PASSWORD = "correct horse battery"
@@ -340,6 +341,19 @@ class People:
         answer = await self._node.api.post("/vehicles", json=a_vehicle(), token=seller.token)
         assert answer.status == 201, answer.json
         return UUID(answer.json["id"])
+
+    async def upload(self, person: Person) -> UUID:
+        """Something announced, whose bytes are to come."""
+        wish = {"purpose": "image", "name": "a.jpg", "media_type": "image/jpeg", "bytes": 5, "sha256": "0a" * 32}
+        answer = await self._node.api.post("/uploads", json=wish, token=person.token)
+        assert answer.status == 201, answer.json
+        return UUID(answer.json["media_id"])
+
+    async def image(self, seller: Person, listing: UUID) -> UUID:
+        """A picture of this listing."""
+        answer = await self._node.api.post(f"/listings/{listing}/images", data=form(photo()), token=seller.token)
+        assert answer.status == 201, answer.json
+        return UUID(answer.json["images"][-1]["id"])
 
     async def enquire(self, buyer: Person, listing: UUID, text: str = "Is it still free?", **more: Any) -> Any:
         """What opening an enquiry answers."""

@@ -110,10 +110,11 @@ def key2key(
     seeded: bool = False,
     port: int | None = None,
     settings: Mapping[str, str] | None = None,
+    lag: Path | None = None,
 ) -> Iterator[Running]:
     """Our serving process. `loop`: asyncio, uvloop, or whatever run.py takes; `seeded`: with the sample market.
 
-    `settings` are further variables of its environment.
+    `settings` are further variables of its environment; into the file `lag` it notes how late its loop wakes up.
     """
     environment = {
         "K2K_ENVIRONMENT": "development" if seeded else "production",
@@ -130,7 +131,7 @@ def key2key(
     }
     port = port or unused_port()
     environment["K2K_SERVER__PORT"] = str(port)
-    command = [sys.executable, "-m", "bench.harness.serve", loop]
+    command = [sys.executable, "-m", "bench.harness.serve", loop, *([str(lag)] if lag else [])]
     with process(name, command, environment, ROOT, cores.server, port, "/health/ready") as pid:
         yield Running(port, pid)
 

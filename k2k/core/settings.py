@@ -207,6 +207,31 @@ class ListingSettings(Section):
 
 class MediaSettings(Section):
     host: str = Field(pattern=r"^(https?://[^\s\"\\\\]+|/[^\s\"\\\\]*)/$")
+    directory: str
+    bucket: str
+    endpoint: str
+    region: str
+    access_key: SecretStr
+    secret_key: SecretStr
+    storage_seconds: Seconds
+    transfer_seconds: Seconds
+    develop_at_once: Count
+    develop_waiting: int = Field(ge=0)
+    develop_seconds: Seconds
+    develop_mib: int = Field(ge=256)
+    megapixels: Count
+    upload_minutes: Count
+    link_seconds: int = Field(ge=1, le=60)
+    uploads_per_day: Count
+    keep_hours: Count
+
+    @model_validator(mode="after")
+    def _bucket_can_be_used(self) -> Self:
+        if self.bucket and not (self.access_key.get_secret_value() and self.secret_key.get_secret_value()):
+            raise ValueError("media.bucket needs media.access_key and media.secret_key")
+        if self.bucket and self.host.startswith("/"):
+            raise ValueError("media.host must say where the public reads the bucket: this service does not serve it")
+        return self
 
 
 class LogSettings(Section):

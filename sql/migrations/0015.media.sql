@@ -19,6 +19,7 @@ create table media (
     phash bigint,
     country text not null default 'ET' check (country ~ '^[A-Z]{2}$'),
     created_at timestamptz not null default now(),
+    -- When it was last found to be there and right. An orphan's day begins then.
     ready_at timestamptz,
     check (state = 'waiting' or ready_at is not null),
     check (state = 'waiting' or purpose = 'document'
@@ -27,10 +28,22 @@ create table media (
 );
 create index media_owner on media (owner_id, created_at desc);
 create index media_waiting on media (created_at) where state = 'waiting';
+create index media_ready on media (ready_at) where state = 'ready';
 
 -- The name under which one size of an image lies in storage.
 create function media_key(id uuid, size text) returns text language sql immutable parallel safe strict
 return 'images/' || id::text || '-' || size || '.webp';
+
+-- An upload as its owner gets it; `host` is the address of the media.
+create function media_body(upload media, host text) returns jsonb language sql stable parallel safe
+return jsonb_build_object(
+    'id', upload.id, 'purpose', upload.purpose, 'state', upload.state, 'name', upload.name,
+    'media_type', upload.media_type, 'bytes', upload.bytes, 'sha256', encode(upload.sha256, 'hex'),
+    'width', upload.width, 'height', upload.height, 'color', upload.color, 'blurhash', upload.blurhash,
+    'url', case when upload.width is not null then host || media_key(upload.id, 'large') end,
+    'medium_url', case when upload.width is not null then host || media_key(upload.id, 'medium') end,
+    'small_url', case when upload.width is not null then host || media_key(upload.id, 'small') end,
+    'created_at', utc(upload.created_at), 'ready_at', utc(upload.ready_at));
 
 -- A 64-bit hash cut in four. Hashes that differ in at most three bits have one of the four in common.
 create function hash_bands(hash bigint) returns int[] language sql immutable parallel safe strict

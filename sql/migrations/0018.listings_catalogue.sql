@@ -85,10 +85,11 @@ create table images (
     is_primary boolean not null default false,
     display_order int not null check (display_order >= 0),
     created_at timestamptz not null default now(),
-    unique (listing_id, media_id)
+    unique (listing_id, media_id),
+    -- One primary at most, looked at when a statement ends: it may have made another one primary.
+    constraint images_primary exclude using btree (listing_id with =) where (is_primary) deferrable
 );
 create index images_media on images (media_id);
-create unique index images_primary on images (listing_id) where is_primary;
 
 -- Counters stand apart, so that a view touches neither the listing nor its texts.
 create table listing_stats (

@@ -127,6 +127,35 @@ from listings cross join shown_listings(array[listings.id], owner_id, $2) as sho
 -- Why a change did not take place: whose it is, and where it stands.
 select owner_id, status, version from listings where id = $1 and kind = any ($2::text[]) and deleted_at is null;
 
+-- name: hold_listing
+-- Whose it is and where it stands; nobody else changes what it owns before the transaction ends.
+select owner_id, status, version from listings
+where id = $1 and kind = any ($2::text[]) and deleted_at is null for update;
+
+-- name: listing_images
+-- The pictures of a listing in their order.
+select images.id, media_id, sha256, is_primary
+from images join media on media.id = media_id where listing_id = $1 order by display_order, images.id;
+
+-- name: arrange_images
+-- The pictures of a listing are these ($2, in their order) and no others, and $3 is the primary one.
+with wanted as (
+    select media_id, (place - 1)::int as display_order, media_id = $3 as is_primary
+    from unnest($2::uuid[]) with ordinality as sent (media_id, place)
+), gone as (
+    delete from images where listing_id = $1 and media_id <> all ($2::uuid[])
+), placed as (
+    update images set display_order = wanted.display_order, is_primary = wanted.is_primary
+    from wanted
+    where listing_id = $1 and images.media_id = wanted.media_id
+      and (images.display_order, images.is_primary) is distinct from (wanted.display_order, wanted.is_primary)
+), added as (
+    insert into images (listing_id, media_id, is_primary, display_order, created_at)
+    select $1::uuid, media_id, is_primary, display_order, $5::timestamptz from wanted
+    where not exists (select from images where listing_id = $1 and images.media_id = wanted.media_id)
+)
+update listings set version = version + 1, updated_at = $5, changed_by = $4 where id = $1;
+
 -- name: hold_posting
 -- One person's postings come one after the other.
 select true as held from pg_advisory_xact_lock(hashtextextended('posting ' || $1::uuid, 0));

@@ -16,6 +16,9 @@ PUBLIC = {
     *(("GET", path + slash) for path in DOCUMENTS for slash in ("", "/")),
     *(("GET", path) for path in assets.find(ROOT / "node_modules").files),
     ("GET", PATH),  # the socket signs in by its connect command
+    ("GET", "/media/images/{name}"),
+    ("GET", "/media/documents/{name}"),  # a signature says who may, here and below
+    ("PUT", "/media/incoming/{name}"),
 }
 """What is no operation and open to everybody. Only what tells nothing about anybody may stand here."""
 

@@ -16,7 +16,7 @@ import pytest
 from aiosmtpd.smtp import SMTP, AuthResult, Envelope, LoginPassword
 from pydantic import SecretStr, ValidationError
 
-from k2k.app import working
+from k2k.app import open_studio, working
 from k2k.core.settings import SettingsError, load
 from k2k.infra.jobs.worker import Worker
 from k2k.infra.mail import SendMail
@@ -80,7 +80,8 @@ async def office() -> AsyncIterator[PostOffice]:
 async def sending(workplace: Workplace, office: PostOffice, login: str = "") -> Worker:
     """The house's own worker, with this post office."""
     mail = workplace.settings.mail.model_copy(update={"url": SecretStr(f"smtp://{login}127.0.0.1:{office.port}")})
-    worker = working(workplace.settings.model_copy(update={"mail": mail}), workplace.db)
+    studio = await open_studio(workplace.settings, workplace.db.clock)
+    worker = working(workplace.settings.model_copy(update={"mail": mail}), workplace.db, studio)
     workplace.workers.append(worker)
     await worker.start()
     return worker

@@ -36,6 +36,7 @@ PLACES: Mapping[str, Place] = {
     "listings": lambda people, person: people.listing(person),
     "agencies": lambda people, person: people.found(person),
     "members": lambda people, person: people.colleague(person),
+    "uploads": lambda people, person: people.upload(person),
 }
 """What a placeholder after this word may stand for, made for whoever asks."""
 BESIDES: Mapping[str, Mapping[str, str]] = {"publish_listing": {"property_type": "house"}}
@@ -70,7 +71,12 @@ async def wish(people: People, operation: Operation, person: Person | None = Non
     if person is None:
         person = await (people.buyer() if operation.name in BUYERS else people.agent())
     steps = operation.path.split("/")
-    places = {name.strip("{}"): await PLACES[word](people, person) for word, name in pairwise(steps) if "{" in name}
+    places: dict[str, UUID] = {}
+    for word, name in pairwise(steps):
+        if name == "{image_id}":
+            places["image_id"] = await people.image(person, places["listing_id"])
+        elif "{" in name:
+            places[name.strip("{}")] = await PLACES[word](people, person)
     body = operation.models.get("body")
     sent = sample(body, f"Selam {uuid4().hex[:8]}", everything=operation.method == "PUT") if body else None
     if sent is not None:

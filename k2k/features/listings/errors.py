@@ -55,6 +55,22 @@ class PostedJustNow(Limited):
     title = "You have posted something just now"
 
 
+class ImageNotFound(NotFound):
+    """The listing has no such picture."""
+
+    code = "image-not-found"
+    number = 1315
+    title = "Image not found"
+
+
+class TooManyImages(Conflict):
+    """A listing has at most so many pictures: take some away first."""
+
+    code = "too-many-images"
+    number = 1316
+    title = "The listing has as many images as it may have"
+
+
 class NoRenewalLeft(Conflict):
     """It was renewed as often as that is possible: offer it anew."""
 

@@ -7,6 +7,7 @@ from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal, Self, assert_never
+from uuid import UUID
 
 from pydantic import AfterValidator, Field, JsonValue, StringConstraints, model_validator
 from pydantic_core import PydanticCustomError
@@ -131,6 +132,21 @@ class CollectionPath(Input):
 
     collection: Collection = Collection.listings
     listing_id: ListingId
+
+
+class ImagePath(CollectionPath):
+    image_id: ImageId
+
+
+MOST_IMAGES = 50
+
+
+class ImageOrder(Input):
+    """The pictures of a listing, all of them, in their order."""
+
+    images: Annotated[list[UUID], Field(max_length=MOST_IMAGES)] = Field(
+        description="Ids of its images and of uploads of yours that are ready; what is not named is taken away"
+    )
 
 
 class CollectionsPath(Input):

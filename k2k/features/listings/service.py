@@ -214,12 +214,28 @@ async def _refuse(
     tx: Tx, collection: Collection, listing: ListingId, user: UserId, version: int | None
 ) -> store.StateRow:
     """Say why a change of this listing by this person was none; where it stands if that must be the reason."""
-    state = await store.find_state(tx, collection, listing)
+    return await require_own(tx, collection, listing, user, version, await store.find_state(tx, collection, listing))
+
+
+async def hold_own(tx: Tx, collection: Collection, listing: ListingId, user: UserId, version: int | None) -> None:
+    """Keep everybody else from changing one's own listing until the transaction ends. Raises what `change` raises."""
+    await require_own(tx, collection, listing, user, version, await store.hold_listing(tx, collection, listing))
+
+
+async def require_own(
+    db: Reader,
+    collection: Collection,
+    listing: ListingId,
+    user: UserId,
+    version: int | None,
+    state: store.StateRow | None,
+) -> store.StateRow:
+    """Where the listing stands that this person may change, at this version; raises why not, if that is so."""
     if state is None:
         raise not_found(collection)
     if state.owner_id != user:
         # Whether there is something that is not public is nobody else's business.
-        await get_listing(tx, collection, listing, Reading(user, ""))
+        await get_listing(db, collection, listing, Reading(user, ""))
         raise Denied
     if version is not None and state.version != version:
         raise VersionMismatch(f"It is at version {state.version} now, your change was meant for {version}")

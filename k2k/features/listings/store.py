@@ -11,7 +11,7 @@ from decimal import Decimal
 import asyncpg
 from pydantic import BaseModel
 
-from k2k.core.ids import AgencyId, ListingId, UserId
+from k2k.core.ids import AgencyId, ImageId, ListingId, MediaId, UserId
 from k2k.core.money import Currency
 from k2k.features.listings.errors import UnitOnOffer
 from k2k.features.listings.kinds import AnyChange, AnyDraft, ListingPage, PropertyPage, VehiclePage
@@ -62,6 +62,14 @@ class StateRow:
     owner_id: UserId
     status: str
     version: int
+
+
+@dataclass(frozen=True, slots=True)
+class ImageRow:
+    id: ImageId
+    media_id: MediaId
+    sha256: bytes
+    is_primary: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +144,9 @@ SIMILAR_LISTINGS = _queries.json("similar_listings")
 GET_LISTING = _queries.rows("get_listing", TextRow)
 OWN_LISTING = _queries.rows("own_listing", TextRow)
 FIND_STATE = _queries.rows("find_state", StateRow)
+HOLD_LISTING = _queries.rows("hold_listing", StateRow)
+LISTING_IMAGES = _queries.rows("listing_images", ImageRow)
+ARRANGE_IMAGES = _queries.command("arrange_images")
 HOLD_POSTING = _queries.rows("hold_posting", HeldRow)
 POSTED_SINCE = _queries.rows("posted_since", PostedRow)
 ADD_LISTING = _queries.rows("add_listing", ListingRow)
@@ -222,6 +233,23 @@ async def own_listing(db: Reader, listing: ListingId, host: str) -> TextRow:
 
 async def find_state(db: Reader, collection: Collection, listing: ListingId) -> StateRow | None:
     return await db.find(FIND_STATE, listing, collection.kinds)
+
+
+async def hold_listing(tx: Tx, collection: Collection, listing: ListingId) -> StateRow | None:
+    """The listing as it stands, until the transaction ends."""
+    return await tx.find(HOLD_LISTING, listing, collection.kinds)
+
+
+async def listing_images(db: Reader, listing: ListingId) -> list[ImageRow]:
+    """Its pictures in their order."""
+    return await db.rows(LISTING_IMAGES, listing)
+
+
+async def arrange_images(
+    tx: Tx, listing: ListingId, media: Sequence[MediaId], primary: MediaId | None, user: UserId, now: datetime
+) -> None:
+    """Give the listing just these pictures, in this order."""
+    await tx.run(ARRANGE_IMAGES, listing, media, primary, user, now)
 
 
 async def hold_posting(tx: Tx, owner: UserId) -> None:

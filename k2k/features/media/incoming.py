@@ -1,0 +1,156 @@
+"""Files that come with a request: laid on a table, looked at, kept. Either all of a request's are kept or none."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import TypeVar
+
+from k2k.core.errors import Unavailable
+from k2k.core.ids import MediaId, UserId
+from k2k.features.media import store
+from k2k.features.media.darkroom import Developed
+from k2k.features.media.errors import FileRefused, UploadsUsedUp
+from k2k.features.media.models import TYPES, UNSAID, Purpose, Size, image_key, keys
+from k2k.features.media.store import Announced
+from k2k.features.media.studio import Studio
+from k2k.infra.storage.spool import Spooled, spool
+from k2k.infra.transaction import Tx
+from k2k.ops.files import Files
+
+Result = TypeVar("Result")
+Begin = Callable[[], AbstractAsyncContextManager[Tx]]
+"""Opens a transaction: developing and storing take seconds, and no transaction lasts so long."""
+
+MAGIC = {b"%PDF-": "application/pdf", b"\xff\xd8\xff": "image/jpeg", b"\x89PNG\r\n\x1a\n": "image/png"}
+"""How documents begin."""
+
+
+@dataclass(frozen=True, slots=True)
+class Laid:
+    """A file on the table."""
+
+    name: str
+    path: Path
+    spooled: Spooled
+    place: int
+
+    @property
+    def sha256(self) -> bytes:
+        return self.spooled.sha256
+
+    @property
+    def sizes(self) -> Path:
+        """The directory for what is developed of it."""
+        return self.path.with_suffix(".sizes")
+
+
+@dataclass(frozen=True, slots=True)
+class Looked:
+    """A file whose content is known."""
+
+    laid: Laid
+    media_type: str
+    seen: Developed | None
+
+    @property
+    def announced(self) -> Announced:
+        return Announced(self.laid.name, self.media_type, self.laid.spooled.size, self.laid.sha256)
+
+
+async def receive(
+    begin: Begin, studio: Studio, owner: UserId, purpose: Purpose, files: Files, now: datetime
+) -> list[MediaId]:
+    """Keep the files; their ids, in their order. What this person has uploaded before keeps the id it has.
+
+    Raises FileRefused for the first that is not taken, UploadsUsedUp, MediaBusy, Unavailable and what `Files` raises.
+    """
+    async with begin() as tx:
+        await spare(tx, studio, owner, now)
+    async with studio.table() as table:
+        laid = await _lay(table, purpose, files)
+        first = {one.sha256: one for one in reversed(laid)}
+        async with begin() as tx:
+            known = await store.touch_known(tx, owner, purpose, list(first), now)
+        fresh = [one for one in laid if one is first[one.sha256] and one.sha256 not in known]
+        looked = await look(studio, purpose, fresh)
+        known |= await _keep(begin, studio, owner, purpose, looked, now)
+    return [known[one.sha256] for one in laid]
+
+
+async def spare(tx: Tx, studio: Studio, owner: UserId, now: datetime) -> None:
+    """Raises UploadsUsedUp where this person has uploaded too much of late."""
+    if await store.uploads_since(tx, owner, now - timedelta(days=1)) >= studio.settings.uploads_per_day:
+        raise UploadsUsedUp
+
+
+async def _lay(table: Path, purpose: Purpose, files: Files) -> list[Laid]:
+    laid: list[Laid] = []
+    async for file in files:
+        if file.media_type not in TYPES[purpose] | UNSAID:
+            wanted = ", ".join(sorted(TYPES[purpose]))
+            raise FileRefused.because("media-type", f"A file of that media type is not taken: {wanted}", len(laid))
+        path = table / str(len(laid))
+        try:
+            spooled = await spool(file.chunks, path)
+        except (ConnectionError, TimeoutError):
+            raise
+        except OSError as error:
+            raise Unavailable from error
+        laid.append(Laid(file.name, path, spooled, len(laid)))
+    return laid
+
+
+async def look(studio: Studio, purpose: Purpose, laid: Sequence[Laid]) -> list[Looked]:
+    """What the files really are, whatever was said of them. Raises FileRefused for the first that is not taken."""
+    return await _every(_look(studio, purpose, one) for one in laid)
+
+
+async def _look(studio: Studio, purpose: Purpose, laid: Laid) -> Looked:
+    if purpose is Purpose.image:
+        await asyncio.to_thread(laid.sizes.mkdir)
+        seen = await studio.darkroom.develop(laid.path, laid.sizes, laid.place)
+        return Looked(laid, seen.media_type, seen)
+    kind = next((kind for magic, kind in MAGIC.items() if laid.spooled.head.startswith(magic)), None)
+    if kind is None:
+        raise FileRefused.because("no-document", "It is no PDF document, and no JPEG or PNG image", laid.place)
+    return Looked(laid, kind, None)
+
+
+async def _keep(
+    begin: Begin, studio: Studio, owner: UserId, purpose: Purpose, looked: Sequence[Looked], now: datetime
+) -> dict[bytes, MediaId]:
+    """Store what is new; ids by hash. The row comes first: a file that nobody knows is collected, whenever we die."""
+    if not looked:
+        return {}
+    async with begin() as tx:
+        ids = await store.add_uploads(tx, owner, purpose, [one.announced for one in looked], now)
+    await _every(put(studio, ids[one.laid.sha256], purpose, one) for one in looked)
+    async with begin() as tx:
+        for one in looked:
+            await store.finish_upload(tx, ids[one.laid.sha256], one.media_type, one.seen, now)
+    return ids
+
+
+async def put(studio: Studio, media: MediaId, purpose: Purpose, looked: Looked) -> None:
+    """Into the storage, under the names of this upload. Raises Unavailable."""
+    if purpose is Purpose.document:
+        (key,) = keys(media, purpose)
+        await studio.storage.put(key, looked.laid.path, looked.media_type)
+        return
+    for size in Size:
+        await studio.storage.put(image_key(media, size), looked.laid.sizes / f"{size}.webp", "image/webp")
+
+
+async def _every(steps: Iterable[Awaitable[Result]]) -> list[Result]:
+    """What all came to, in their order, once all are through. Raises what the first of them in that order raised."""
+    results = []
+    for one in await asyncio.gather(*steps, return_exceptions=True):
+        if isinstance(one, BaseException):
+            raise one
+        results.append(one)
+    return results

@@ -1,0 +1,1 @@
+"""Where files lie: one port, a directory and a bucket behind it."""
