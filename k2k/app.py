@@ -27,6 +27,9 @@ from k2k.features.chat.events import MessageNew
 from k2k.features.chat.service import join_texts
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
+from k2k.features.listings.inspection import InspectListing
+from k2k.features.moderation import api as moderation
+from k2k.features.moderation.service import inspecting
 from k2k.features.sync import api as sync
 from k2k.features.sync.polls import Polls
 from k2k.flows import enquiry, state
@@ -53,6 +56,7 @@ from k2k.live.wheel import Wheel
 from k2k.ops.call import Services
 from k2k.ops.channels import Channels
 from k2k.ops.limits import Guard
+from k2k.ops.paging import Cursors
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
 from k2k.web.headers import LEAVING, RELIEVED, finish, preflights, say_goodbye
@@ -70,6 +74,7 @@ OPERATIONS = [
     *listings.routes.operations,
     *leads.routes.operations,
     *chat.routes.operations,
+    *moderation.routes.operations,
     *enquiry.routes.operations,
     *state.routes.operations,
 ]
@@ -114,6 +119,7 @@ async def build(settings: Settings) -> Process:
         SignInAuthenticator: authenticator,
         ListingSettings: settings.listings,
         MediaSettings: settings.media,
+        Cursors: Cursors(settings.auth),
     }
     services = Services(db, parts)
 
@@ -237,6 +243,7 @@ def working(settings: Settings, db: Db) -> Worker:
     worker.observe = lambda name, outcome, seconds: db.metrics.jobs.labels(name, outcome).observe(seconds)
     db.metrics.asked.append(partial(queue.measure, db))
     worker.bind(SendMail, sending(mail, settings.mail.sender))
+    worker.bind(InspectListing, inspecting(db))
     worker.every("*/5 * * * *", "jobs.unknown", lambda: queue.bury_unknown(db, worker.names, unknown))
     worker.every("17 * * * *", "jobs.clean", partial(queue.clean_log, db, history))
     worker.every("7 * * * *", "events.tend", partial(_tend, settings))

@@ -1,4 +1,4 @@
-"""What happens to listings, for those who look at one just now."""
+"""What happens to listings, for those who look at one just now, and for their owners."""
 
 from typing import ClassVar, Literal
 
@@ -27,3 +27,19 @@ class ListingStatusChanged(Event):
     to = ("listing",)
     listing_id: ListingId
     status: ListingStatus | Literal["deleted"]
+
+
+class ListingApproved(Event):
+    """To its owner: somebody has looked at the listing, and it is public from now on."""
+
+    type: ClassVar[str] = "listing.approved"
+    to = ("user",)
+    listing_id: ListingId
+
+
+class ListingRejected(Event):
+    """To its owner: the listing is not public, or not any more. `listing.mine` has the reason."""
+
+    type: ClassVar[str] = "listing.rejected"
+    to = ("user",)
+    listing_id: ListingId

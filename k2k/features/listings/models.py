@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from datetime import datetime
 from decimal import Decimal
 from enum import StrEnum
 from typing import Annotated, Literal, Self, assert_never
@@ -290,3 +291,13 @@ class Offer:
     price: Decimal
     currency: Currency
     city: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a reviewer says of listings: that they are to be public, or rejected for a reason."""
+
+    status: Literal[ListingStatus.active, ListingStatus.rejected]
+    reason: str | None
+    reviewer: UserId
+    now: datetime
