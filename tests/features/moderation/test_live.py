@@ -25,11 +25,11 @@ class Shown:
     """The types of the events that came."""
 
     async def load(self) -> None:
-        page = await self.live.rpc("moderation.queue", limit=3)
+        page = await self.live.rpc("moderation.queue", limit=20)
         position = page["position"]
         self.items = {item["id"]: item for item in page["items"]}
         while page["next"] is not None:
-            page = await self.live.rpc("moderation.queue", limit=3, cursor=page["next"])
+            page = await self.live.rpc("moderation.queue", limit=20, cursor=page["next"])
             self.items |= {item["id"]: item for item in page["items"]}
         joined = await self.live.subscribe("staff", recover=True, **position)
         assert joined["recovered"]
