@@ -141,7 +141,7 @@ with this as materialized (
     where other.id <> this.id and other.kind = this.kind and other.listing_type = this.listing_type
       and other.currency = this.currency
       and abs(other.price - this.price) <= 0.1 * greatest(other.price, this.price)
-      and (properties.property_type, properties.bedrooms, lower(brand), lower(model), vehicles.year)
+      and (properties.property_type, properties.bedrooms, lower(vehicles.brand), lower(vehicles.model), vehicles.year)
           is not distinct from (this.property_type, this.bedrooms, this.brand, this.model, this.year)
       and metres_between(this.latitude, this.longitude, other.latitude, other.longitude) <= 150
       and similarity(other.title, this.title) >= 0.4

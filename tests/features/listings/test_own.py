@@ -30,7 +30,7 @@ async def seller(people: People) -> Person:
 
 
 async def test_everything_is_there_newest_first_and_everything_once(api: Api, people: People, seller: Person) -> None:
-    made = []
+    made: list[str] = []
     for number in range(5):
         collection, sent = ("vehicles", a_vehicle()) if number % 2 else ("properties", a_property())
         answer = await api.post(f"/{collection}", json=sent | {"status": "draft"}, token=seller.token)

@@ -293,7 +293,7 @@ async def canonical(api: Api, listing: UUID) -> UUID | None:
 
 
 async def settled(desk: Desk, one: UUID, other: UUID, word: str, **body: Any) -> int:
-    sent = {"json": body} if word == "confirm" else {}
+    sent: dict[str, Any] = {"json": body} if word == "confirm" else {}
     return (await desk.post(f"/listings/{one}/duplicates/{other}/{word}", **sent)).status
 
 
@@ -412,7 +412,8 @@ async def test_two_that_were_never_alike_are_no_pair(
 ) -> None:
     stranger = await people.listing(seller)
     for one, other in ((pair[0], stranger), (pair[0], pair[0]), (uuid4(), uuid4())):
-        for word, sent in (("confirm", {"json": {}}), ("dismiss", {})):
+        for word in ("confirm", "dismiss"):
+            sent: dict[str, Any] = {"json": {}} if word == "confirm" else {}
             refused = await desk.post(f"/listings/{one}/duplicates/{other}/{word}", **sent)
             assert (refused.status, refused.json["code"]) == (404, "duplicate-not-found")
     refused = await desk.post(f"/listings/{pair[0]}/duplicates/{pair[1]}/confirm", json={"canonical_id": str(stranger)})
