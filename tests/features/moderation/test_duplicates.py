@@ -249,7 +249,9 @@ async def test_east_and_west_count_as_much_as_north_and_south(
     near = {**here, "longitude": here["longitude"] + 140 * METRE}
     far = {**here, "longitude": here["longitude"] - 170 * METRE}
     second = await offered(api, await people.agent(), "properties", **FLAT, **near)
-    await offered(api, await people.agent(), "properties", **FLAT, **far)
+    across = {name: degrees - 120 * METRE for name, degrees in here.items()}
+    for place in (far, across):
+        await offered(api, await people.agent(), "properties", **FLAT, **place)
     await inspected(node)
     assert (await desk.pairs(first)).keys() == {second}
 
