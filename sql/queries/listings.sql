@@ -293,7 +293,9 @@ with heads as (
     select coalesce(canonical_id, id) as id from listings where id = any ($1::uuid[])
 ), members as materialized (
     select id, created_at from listings
-    where (id in (select id from heads) or canonical_id in (select id from heads)) and deleted_at is null
+    where deleted_at is null and id in (
+        select id from heads
+        union all select follower.id from listings as follower join heads on follower.canonical_id = heads.id)
     order by id for no key update
 ), canonical as materialized (
     select id from members

@@ -154,8 +154,10 @@ with this as materialized (
     limit $2
 ), held as materialized (
     select id from listings
-    where id = $1 or id in (select id from found) or id in (select other_id from duplicates where listing_id = $1)
-        or id in (select listing_id from duplicates where other_id = $1)
+    where id in (
+        select $1::uuid union all select id from found
+        union all select other_id from duplicates where listing_id = $1
+        union all select listing_id from duplicates where other_id = $1)
     order by id for share
 )
 insert into duplicates (listing_id, other_id, country, reasons, score)
