@@ -29,12 +29,15 @@ from k2k.features.chat.service import join_texts
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
 from k2k.features.listings import api_images as listing_images
+from k2k.features.listings.inspection import InspectListing
 from k2k.features.listings.service import end_listings
 from k2k.features.media import api as media
 from k2k.features.media import collection
 from k2k.features.media.darkroom import Darkroom
 from k2k.features.media.service import DropFiles
 from k2k.features.media.studio import Studio
+from k2k.features.moderation import api as moderation
+from k2k.features.moderation.service import inspecting
 from k2k.features.places import api as places
 from k2k.features.saved import api as saved
 from k2k.features.sync import api as sync
@@ -65,6 +68,7 @@ from k2k.live.wheel import Wheel
 from k2k.ops.call import Services
 from k2k.ops.channels import Channels
 from k2k.ops.limits import Guard
+from k2k.ops.paging import Cursors
 from k2k.ops.perform import forget_answers
 from k2k.web import assets, docs, documents, health, routes
 from k2k.web import storage as media_files
@@ -88,6 +92,7 @@ OPERATIONS = [
     *leads.routes.operations,
     *saved.routes.operations,
     *chat.routes.operations,
+    *moderation.routes.operations,
     *enquiry.routes.operations,
     *state.routes.operations,
 ]
@@ -132,6 +137,7 @@ async def build(settings: Settings) -> Process:
         SignInAuthenticator: authenticator,
         ListingSettings: settings.listings,
         MediaSettings: settings.media,
+        Cursors: Cursors(settings.auth),
     }
     studio = parts[Studio] = await open_studio(settings, db.clock)
     services = Services(db, parts)
@@ -266,6 +272,7 @@ def working(settings: Settings, db: Db, studio: Studio) -> Worker:
     worker.observe = lambda name, outcome, seconds: db.metrics.jobs.labels(name, outcome).observe(seconds)
     db.metrics.asked.append(partial(queue.measure, db))
     worker.bind(SendMail, sending(mail, settings.mail.sender))
+    worker.bind(InspectListing, inspecting(db))
     worker.every("*/5 * * * *", "jobs.unknown", lambda: queue.bury_unknown(db, worker.names, unknown))
     worker.every("17 * * * *", "jobs.clean", partial(queue.clean_log, db, history))
     worker.every("7 * * * *", "events.tend", partial(_tend, settings))

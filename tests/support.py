@@ -306,6 +306,16 @@ class People:
                 await agents.join_agency(tx, UserId(person.id), AgencyId(agency), AgencyRole.member)
         return person
 
+    async def admin(self) -> Person:
+        """An agent who may do everything."""
+        person = await self.agent()
+        await self.promote(person)
+        return person
+
+    async def promote(self, person: Person) -> None:
+        """Let an agent of this very moment do everything."""
+        await self._node.process.db.records("update users set role = 'admin' where id = $1", [person.id])
+
     async def agency(self) -> tuple[Person, UUID]:
         """A new agency and the agent who owns it."""
         owner = await self.agent()

@@ -13,9 +13,15 @@ ImageId = NewType("ImageId", UUID)
 LeadId = NewType("LeadId", UUID)
 ConversationId = NewType("ConversationId", UUID)
 MessageId = NewType("MessageId", UUID)
+ReportId = NewType("ReportId", UUID)
+ItemId = NewType("ItemId", UUID)
 
 Channel = NewType("Channel", str)
 """The address of a stream or of ephemeral news, such as `user:0198…`."""
+
+
+STAFF = Channel("staff")
+"""The channel of those who look after the market."""
 
 
 def user_channel(user_id: UserId) -> Channel:

@@ -135,7 +135,8 @@ begin
     join listings as listing using (id)
     cross join lateral jsonb_each(new_fields.fields) as field
     where field.value is distinct from old_fields.fields -> field.key
-      and field.key not in ('version', 'changed_by', 'updated_at', 'warned_at', 'unit_hash')
+      -- Why it was rejected is for its owner and for moderators; others see the history too.
+      and field.key not in ('version', 'changed_by', 'updated_at', 'warned_at', 'unit_hash', 'review_reason')
     order by listing.id, field.key;
     return null;
 end

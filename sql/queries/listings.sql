@@ -200,7 +200,8 @@ select id from listed;
 
 -- name: change_listing
 -- What $4 names changes, the rest stays; nobody but the owner gets a row, and only while it is the version $5 (null:
--- whichever) and its status may become the one that is wished for ($6: from where it may).
+-- whichever) and its status may become the one that is wished for ($6: from where it may). What was rejected, or with
+-- reviews on ($11) was never public, does not become so by its owner's wish, whatever its way.
 with listed as (
     update listings
     set (title, description, listing_type, price, price_type, price_period, currency, status, address, neighborhood,
@@ -219,7 +220,9 @@ with listed as (
         version = version + 1, updated_at = $3, changed_by = $2
     where id = $1 and owner_id = $2 and kind = any ($10::text[]) and deleted_at is null
       and ($5::int is null or version = $5)
-      and (not $4 ? 'status' or status = $4 ->> 'status' or status = any ($6::text[]))
+      and (not $4 ? 'status' or status = $4 ->> 'status' or status = any ($6::text[])
+           and ($4 ->> 'status' not in ('active', 'coming_soon')
+                or review_reason is null and (published_at is not null or not $11)))
     returning new as listing, old as previous
 ), property as (
     update properties
@@ -373,3 +376,81 @@ select exists (select from listings) as found;
 insert into listing_stats (id, view_count, save_count, heat)
 select id, views, saves, more_heat('-infinity', views + 5 * saves, at)
 from unnest($1::uuid[], $2::bigint[], $3::int[], $4::timestamptz[]) as counted (id, views, saves, at);
+
+-- name: my_listings
+-- All that somebody offers, the newest first, after the place ($2, $3; null: from the start), with what is for its owner
+-- alone. One more than is shown says whether there is more.
+with page as materialized (
+    select id, created_at, review_reason, row_number() over (order by created_at desc, id desc) as number
+    from (
+        select id, created_at, review_reason from listings
+        where owner_id = $1 and deleted_at is null
+          and (created_at, id) < (coalesce($2::timestamptz, 'infinity'),
+                                  coalesce($3::uuid, 'ffffffff-ffff-ffff-ffff-ffffffffffff')) /* filters */
+        order by created_at desc, id desc limit $4::int + 1) as newest
+)
+select json_list(array(
+           select left(document, -1) || ', "review_reason": ' || coalesce(to_jsonb(review_reason)::text, 'null') || '}'
+           from shown_listings(array(select id from page where number <= $4 order by number), $1, $5)
+           join page using (id) order by place)) as items,
+       last.created_at, last.id
+from (select) as always
+left join page as last on number = $4 and exists (select from page where number > $4)
+-- filter: status
+-- Of one status.
+and status = $value;
+
+-- name: review_listings
+-- What becomes of each of these at the word of a reviewer ($5): it moves to the status $2 if it stands at one of $3, is
+-- there already, or cannot go there; nor if the same unit is on offer again meanwhile. No row for what is not there.
+with held as materialized (
+    select id, owner_id, status, coalesce(agency_id, owner_id) as seller, unit_hash
+    from listings where id = any ($1::uuid[]) and deleted_at is null order by id for no key update
+), judged as materialized (
+    select id, owner_id, case
+        when status = $2 then 'there'
+        when status <> all ($3::text[]) then 'impossible'
+        when $2 = 'active' and status = 'rejected' and exists (
+            select from listings as other
+            where coalesce(other.agency_id, other.owner_id) = seller and other.unit_hash = held.unit_hash
+              and other.deleted_at is null and other.status in (
+                'pending_review', 'coming_soon', 'active', 'under_offer', 'reserved', 'paused')) then 'on-offer'
+        else 'moved' end as outcome
+    from held
+), moved as (
+    update listings
+    set status = $2, review_reason = $4, changed_by = $5, updated_at = $6, version = version + 1,
+        published_at = case when $2 = 'active' then coalesce(published_at, $6) else published_at end,
+        expires_at = case when $2 = 'active' then greatest(expires_at, $7) else expires_at end
+    from judged where listings.id = judged.id and outcome = 'moved'
+)
+select id, owner_id, outcome from judged;
+
+-- name: hold_links
+-- Groups of listings that are the same are joined one after the other, or a link could lead to a link.
+select true as held from pg_advisory_xact_lock(hashtextextended('canonical listings', 0));
+
+-- name: link_listings
+-- These, and all that is linked with one of them, become one group: everything in it leads to $2 (null: to the oldest of
+-- those they led to), which leads nowhere. What is deleted is in no group any more.
+with heads as (
+    select coalesce(canonical_id, id) as id from listings where id = any ($1::uuid[])
+), members as materialized (
+    select id, created_at from listings
+    where deleted_at is null and id in (
+        select id from heads
+        union all select follower.id from listings as follower join heads on follower.canonical_id = heads.id)
+    order by id for no key update
+), canonical as materialized (
+    select id from members
+    order by id = $2 desc nulls last, id in (select id from heads) desc, created_at, id
+    limit 1
+)
+update listings
+set canonical_id = nullif(canonical.id, listings.id), changed_by = $3, updated_at = $4, version = version + 1
+from members, canonical
+where listings.id = members.id and listings.canonical_id is distinct from nullif(canonical.id, listings.id);
+
+-- name: is_deleted
+-- Whether the listing was there once.
+select deleted_at is not null as deleted from listings where id = $1;

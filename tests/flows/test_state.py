@@ -54,7 +54,7 @@ class Shown:
                 if talk["top_seq"] < data["seq"]:
                     talk["top_seq"] = data["seq"]
                     talk["last_message"] = {name: data[name] for name in ("seq", "sender_id", "client_id", "message")}
-            case "session.revoked" | "access.gained" | "access.lost":
+            case "session.revoked" | "access.gained" | "access.lost" | "listing.approved" | "listing.rejected":
                 pass
             case unknown:
                 raise AssertionError(f"{unknown} is not applied here: say how it changes what is shown")

@@ -19,7 +19,7 @@ FILES = re.findall(r"^`([\w/.]+)`\n\n```\w+\n(.*?)^```$", PAGE, re.DOTALL | re.M
 EDITS = re.findall(r"^In `([\w/.]+)`.*?^```diff\n(.*?)^```$", PAGE, re.DOTALL | re.MULTILINE)
 # After which line of the file each added line belongs, for "beside the others".
 BESIDE = {
-    "from k2k.features": "from k2k.features.media.studio import Studio\n",
+    "from k2k.features": "from k2k.features.moderation.service import inspecting\n",
     "    *notes": "    *listings.routes.operations,\n",
     "    await api.put": "    enquiry = await people.enquire(buyer, listing)\n",
 }

@@ -16,7 +16,7 @@ from k2k.core.ids import AgencyId, UserId
 from k2k.features.agents import service as agents
 from k2k.features.agents.models import AgencyRole
 from k2k.infra.streams import Event, declared_events
-from tests.support import Api, Node, People
+from tests.support import Api, Node, People, Person
 
 
 def all_events() -> dict[str, type[Event]]:
@@ -42,7 +42,20 @@ async def story(api: Api, people: People) -> None:
     await api.post("/chat/messages", json=said, token=colleague.token)
     for change in ({"price": 41000}, {"status": "rented"}):
         await api.put(f"/properties/{listing}", json=change, token=owner.token)
+    await moderate(api, people, buyer)
     await api.post("/auth/logout", token=buyer.token)
+
+
+async def moderate(api: Api, people: People, buyer: Person) -> None:
+    """Somebody reports a listing; a moderator looks at it, rejects it, and thinks better of it."""
+    moderator, listing = await people.admin(), await people.listing(await people.agent())
+    report = {"reason": "fraud", "text": "Secret words"}
+    await api.post(f"/listings/{listing}/reports", json=report, token=buyer.token)
+    at = f"/moderation/listings/{listing}"
+    (item,) = (await api.get(at, token=moderator.token)).json["items"]
+    await api.post(f"/moderation/queue/{item['id']}/claim", token=moderator.token)
+    for step, sent in (("reject", {"json": {"reason": "Secret words"}}), ("approve", {})):
+        assert (await api.post(f"{at}/{step}", token=moderator.token, **sent)).status == 200
 
 
 async def manage_and_leave(api: Api, people: People) -> None:

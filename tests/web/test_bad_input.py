@@ -41,7 +41,8 @@ async def counted(node: Node) -> dict[str, int]:
 
 @pytest.fixture(scope="module")
 async def seller(people: People) -> Person:
-    return await people.agent()
+    """Somebody whom no operation is denied to."""
+    return await people.admin()
 
 
 @pytest.fixture

@@ -89,7 +89,9 @@ async def follow_oneself(db: Reader, asked: Sequence[Asked[UserPath]]) -> list[b
     return [one.user_id == one.path.user_id for one in asked]
 
 
-@routes.channel("staff", may=Permission.moderate, kept=timedelta(days=30), presence=Presence.people)
+@routes.channel(
+    "staff", may=Permission.moderate, kept=timedelta(days=30), presence=Presence.people, state="moderation.queue"
+)
 async def follow_staff(db: Reader, asked: Sequence[Asked[Nothing]]) -> list[bool]:
     """What the people who run the market must look at."""
     return [True for _ in asked]

@@ -7,6 +7,7 @@ from datetime import timedelta
 from typing import Any
 
 from pydantic import JsonValue, TypeAdapter
+from pydantic_core import to_json
 
 from k2k.core.ids import ListingId
 from k2k.core.settings import ListingSettings, MediaSettings
@@ -29,6 +30,8 @@ from k2k.features.listings.kinds import (
     AnyListing,
     ListingPage,
     OfferDraft,
+    OwnListings,
+    OwnPage,
     Property,
     PropertyChange,
     PropertyDraft,
@@ -58,7 +61,7 @@ from k2k.infra.transaction import Reader
 from k2k.ops.call import Call
 from k2k.ops.channels import Asked, Presence
 from k2k.ops.limits import network_of
-from k2k.ops.paging import PAGED, Page
+from k2k.ops.paging import PAGED, Birth, Cursors, Page
 from k2k.ops.permissions import Permission
 from k2k.ops.registry import Json, Repeats, Reply, Routes
 from k2k.ops.versions import IfMatch, VersionMismatch, tag
@@ -94,6 +97,16 @@ async def list_properties_of_user(call: Call, path: UserPath, query: Page) -> Re
     page = PropertyPage(skip=query.skip, limit=query.limit)
     found = await store.list_listings(call.db, Collection.properties, page, _reading(call), path.user_id)
     return Reply(Json(found.body), query.headers(f"{PREFIX}/users/{path.user_id}/properties", found.total))
+
+
+@routes.get("/users/me/listings", may=Permission.own_account, rpc="listing.mine")
+async def list_my_listings(call: Call, query: OwnPage) -> Json[OwnListings]:
+    """All that I offer, whatever its status, the newest first; what was rejected comes with the reason."""
+    cursors, list_ = call.use(Cursors), f"my_listings {call.user.id} {query.status}"
+    after = cursors.open(list_, query.cursor, Birth)
+    host = call.use(MediaSettings).host
+    found = await store.my_listings(call.db, call.user.id, query.status, query.limit, after, host)
+    return Json(b'{"items":%s,"next":%s}' % (found.items, to_json(cursors.seal(list_, found.last))))
 
 
 @routes.get("/{collection}/featured", may=Permission.read_market, over=Collection)

@@ -45,3 +45,19 @@ class ListingExpired(Event):
     type: ClassVar[str] = "listing.expired"
     to = ("user",)
     listing_id: ListingId
+
+
+class ListingApproved(Event):
+    """To its owner: somebody has looked at the listing, and it is public from now on."""
+
+    type: ClassVar[str] = "listing.approved"
+    to = ("user",)
+    listing_id: ListingId
+
+
+class ListingRejected(Event):
+    """To its owner: the listing is not public, or not any more. `listing.mine` has the reason."""
+
+    type: ClassVar[str] = "listing.rejected"
+    to = ("user",)
+    listing_id: ListingId

@@ -11,9 +11,18 @@ from pydantic import AfterValidator, BeforeValidator, Field, PlainSerializer, St
 from pydantic_core import PydanticCustomError
 
 from k2k.core.money import Currency, from_number
-from k2k.features.listings.models import Listing, ListingChange, ListingDraft, ListingKind, ListingType, Unit, Vin
-from k2k.ops.paging import Page
-from k2k.ops.validation import Input, Name, untouched, validate
+from k2k.features.listings.models import (
+    Listing,
+    ListingChange,
+    ListingDraft,
+    ListingKind,
+    ListingStatus,
+    ListingType,
+    Unit,
+    Vin,
+)
+from k2k.ops.paging import CursorPage, NextCursor, Page
+from k2k.ops.validation import Answer, Input, Name, untouched, validate
 
 Area = Annotated[
     Decimal,
@@ -294,6 +303,25 @@ class OfferDraft(ListingDraft, _PropertyDetails, _VehicleDetails):
                 assert_never(self.kind)
 
 
+class OwnProperty(Property):
+    """A property as its owner gets it."""
+
+    review_reason: str | None = Field(description="Why it was rejected")
+
+
+class OwnVehicle(Vehicle):
+    """A vehicle as its owner gets it."""
+
+    review_reason: str | None = Field(description="Why it was rejected")
+
+
+class OwnListings(Answer):
+    """A page of one's own listings."""
+
+    items: list[OwnProperty | OwnVehicle]
+    next: NextCursor
+
+
 AnyListing = Property | Vehicle
 AnyDraft = PropertyDraft | VehicleDraft
 AnyChange = PropertyChange | VehicleChange | ListingChange
@@ -330,3 +358,9 @@ class VehiclePage(ListingPage):
     year_min: ModelYear | None = None
     year_max: ModelYear | None = None
     mileage_max: Mileage | None = None
+
+
+class OwnPage(CursorPage):
+    """Which of one's own listings."""
+
+    status: ListingStatus | None = None

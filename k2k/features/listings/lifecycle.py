@@ -25,7 +25,7 @@ MOVES: Mapping[Mover, Mapping[Status, frozenset[Status]]] = {
     # To each status: from which ones.
     Mover.owner: {
         Status.draft: frozenset({Status.pending_review, Status.rejected}),
-        Status.pending_review: _NOT_YET | {Status.coming_soon, Status.paused},
+        Status.pending_review: _NOT_YET | {Status.coming_soon, Status.paused, Status.withdrawn},
         Status.coming_soon: frozenset({Status.draft}),
         Status.active: _OPEN | {Status.draft, Status.withdrawn},
         Status.under_offer: _ON_THE_MARKET,

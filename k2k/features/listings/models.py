@@ -353,3 +353,13 @@ class Offer:
     price: Decimal
     currency: Currency
     city: str
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """What a reviewer says of listings: that they are to be public, or rejected for a reason."""
+
+    status: Literal[ListingStatus.active, ListingStatus.rejected]
+    reason: str | None
+    reviewer: UserId
+    now: datetime

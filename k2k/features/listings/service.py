@@ -20,13 +20,22 @@ from k2k.features.listings.errors import (
     PostedJustNow,
     PropertyNotFound,
     StatusNotPossible,
+    UnitOnOffer,
     VehicleNotFound,
 )
-from k2k.features.listings.events import ListingExpired, ListingExpiring, ListingPriceChanged, ListingStatusChanged
+from k2k.features.listings.events import (
+    ListingApproved,
+    ListingExpired,
+    ListingExpiring,
+    ListingPriceChanged,
+    ListingRejected,
+    ListingStatusChanged,
+)
+from k2k.features.listings.inspection import InspectListing
 from k2k.features.listings.kinds import AnyChange, AnyDraft, PropertyChange, PropertyDraft, VehicleChange, VehicleDraft
 from k2k.features.listings.lifecycle import Mover, first, may_come_from
-from k2k.features.listings.models import Collection, ListingKind, ListingStatus, Look, Offer, Reading
-from k2k.features.listings.store import Added, Changed, TextRow
+from k2k.features.listings.models import Collection, ListingKind, ListingStatus, Look, Offer, Reading, Verdict
+from k2k.features.listings.store import Added, Changed, Review, TextRow
 from k2k.infra.db import Db
 from k2k.infra.transaction import Reader, Tx
 from k2k.live.access import AccessLost
@@ -103,7 +112,10 @@ async def publish(tx: Tx, owner: UserId, draft: AnyDraft, settings: ListingSetti
         expires_at=_end(settings, now) if status is ListingStatus.active else None,
         unit_hash=_unit_hash(draft),
     )
-    return await store.add_listing(tx, kind, draft, added)
+    listing = await store.add_listing(tx, kind, draft, added)
+    if status is not ListingStatus.draft:
+        inspect(tx, listing)
+    return listing
 
 
 async def change(
@@ -135,12 +147,14 @@ async def change(
             may_come_from=may_come,
             expires_at=_end(settings, now),
             unit_hash=_unit_hash(change),
+            review=settings.review,
         ),
     )
     if changed is None:
         await _refuse(tx, collection, listing, user, version)
         raise StatusNotPossible
     _tell_changes(tx, listing, changed)
+    inspect(tx, listing)
 
 
 async def delete(
@@ -151,6 +165,61 @@ async def delete(
         await _refuse(tx, collection, listing, user, version)
         raise ListingNotFound  # deleted by somebody else between the two statements
     _tell_status(tx, listing, "deleted")
+    inspect(tx, listing)
+
+
+def inspect(tx: Tx, listing: ListingId) -> None:
+    """Have the listing looked at: whoever writes what it shows or where it stands calls this, images too."""
+    tx.enqueue(InspectListing(listing_id=listing))
+
+
+async def review(
+    tx: Tx, listings: Sequence[ListingId], verdict: Verdict, settings: ListingSettings
+) -> list[DomainError | None]:
+    """Publish these listings, or take them off the market: for each why that could not be, or None, in the same order.
+
+    Whoever asks has made sure that the reviewer may. One that is there already stays as it is. Raises UnitOnOffer if
+    one of them was offered anew in the very same moment.
+    """
+    decided = Review(
+        status=verdict.status,
+        may_come_from=sorted(may_come_from(Mover.reviewer, verdict.status, review=settings.review)),
+        reason=verdict.reason,
+        reviewer=verdict.reviewer,
+        now=verdict.now,
+        expires_at=_end(settings, verdict.now),
+    )
+    found = {row.id: row for row in await store.review_listings(tx, listings, decided)}
+    for row in found.values():
+        if row.outcome == "moved":
+            _tell_verdict(tx, row, verdict.status)
+            inspect(tx, row.id)
+    return [_why_not(found.get(listing)) for listing in listings]
+
+
+def _why_not(row: store.ReviewedRow | None) -> DomainError | None:
+    if row is None:
+        return ListingNotFound()
+    match row.outcome:
+        case "moved" | "there":
+            return None
+        case "impossible":
+            return StatusNotPossible()
+        case "on-offer":
+            return UnitOnOffer()
+        case _:
+            assert_never(row.outcome)
+
+
+async def link(tx: Tx, listings: Sequence[ListingId], canonical: ListingId | None, by: UserId, now: datetime) -> None:
+    """Make one of these, and of all they are linked with, the one that the others repeat (None: the oldest)."""
+    await store.link_listings(tx, listings, canonical, by, now)
+
+
+async def mend_links(tx: Tx, listing: ListingId, now: datetime) -> None:
+    """Where the listing is deleted, have those that repeat it repeat the oldest among them instead."""
+    if await store.is_deleted(tx, listing):
+        await store.link_listings(tx, [listing], None, None, now)
 
 
 async def renew(
@@ -282,6 +351,13 @@ def _tell_status(tx: Tx, listing: ListingId, status: ListingStatus | Literal["de
     tx.emit(ListingStatusChanged(listing_id=listing, status=status), to=[channel])
     if status is not ListingStatus.active:
         tx.emit(AccessLost(channel=channel, user_id=None), to=[channel])
+
+
+def _tell_verdict(tx: Tx, row: store.ReviewedRow, status: ListingStatus) -> None:
+    """Tell the owner, and whoever looks at the listing."""
+    event = ListingApproved if status is ListingStatus.active else ListingRejected
+    tx.emit(event(listing_id=row.id), to=[user_channel(row.owner_id)])
+    _tell_status(tx, row.id, status)
 
 
 async def get_offer(db: Reader, listing: ListingId) -> Offer:

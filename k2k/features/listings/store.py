@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import datetime
 from decimal import Decimal
+from typing import Literal
 
 import asyncpg
 from pydantic import BaseModel
@@ -15,10 +16,10 @@ from k2k.core.ids import AgencyId, ImageId, ListingId, MediaId, UserId
 from k2k.core.money import Currency
 from k2k.features.listings.errors import UnitOnOffer
 from k2k.features.listings.kinds import AnyChange, AnyDraft, ListingPage, PropertyPage, VehiclePage
-from k2k.features.listings.models import Collection, ListingKind, Look, Reading
+from k2k.features.listings.models import Collection, ListingKind, ListingStatus, Look, Reading
 from k2k.infra.sql import Queries
 from k2k.infra.transaction import Reader, Tx
-from k2k.ops.paging import Page
+from k2k.ops.paging import Birth, BirthRow, Page
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,7 +36,10 @@ class Added:
 
 @dataclass(frozen=True, slots=True)
 class Changed:
-    """What the service adds to a change: who makes it, to which version, and what the wished status may follow."""
+    """What the service adds to a change: who makes it, to which version, and what the wished status may follow.
+
+    With `review` nobody but a reviewer publishes.
+    """
 
     user: UserId
     now: datetime
@@ -43,6 +47,7 @@ class Changed:
     may_come_from: Sequence[str]
     expires_at: datetime
     unit_hash: bytes | None
+    review: bool
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,6 +141,30 @@ class OfferRow:
     city: str
 
 
+@dataclass(frozen=True, slots=True)
+class Review:
+    """What a reviewer decides: the status, where it may be given to, and why. `expires_at` is for what gets public."""
+
+    status: ListingStatus
+    may_come_from: Sequence[str]
+    reason: str | None
+    reviewer: UserId
+    now: datetime
+    expires_at: datetime
+
+
+@dataclass(frozen=True, slots=True)
+class ReviewedRow:
+    id: ListingId
+    owner_id: UserId
+    outcome: Literal["moved", "there", "impossible", "on-offer"]
+
+
+@dataclass(frozen=True, slots=True)
+class DeletedRow:
+    deleted: bool
+
+
 _queries = Queries("listings")
 LIST_LISTINGS = _queries.filtered("list_listings", PageRow)
 FEATURED_LISTINGS = _queries.json("featured_listings")
@@ -162,6 +191,11 @@ LIST_HISTORY = _queries.json("list_history")
 PRICE_HISTORY = _queries.json("price_history")
 PUBLIC_LISTINGS = _queries.rows("public_listings", ListingRow)
 FIND_OFFER = _queries.rows("find_offer", OfferRow)
+MY_LISTINGS = _queries.filtered("my_listings", BirthRow)
+REVIEW_LISTINGS = _queries.rows("review_listings", ReviewedRow)
+HOLD_LINKS = _queries.rows("hold_links", HeldRow)
+LINK_LISTINGS = _queries.command("link_listings")
+IS_DELETED = _queries.rows("is_deleted", DeletedRow)
 
 
 async def list_listings(
@@ -296,6 +330,7 @@ async def change_listing(
             {"unit", "vin"} & change.model_fields_set != set(),
             changed.unit_hash,
             collection.kinds,
+            changed.review,
         )
 
 
@@ -384,3 +419,40 @@ async def list_history(db: Reader, listing: ListingId, viewer: UserId, page: Pag
 async def price_history(db: Reader, listing: ListingId) -> bytes:
     (body,) = await db.rows(PRICE_HISTORY, listing)
     return body
+
+
+async def my_listings(
+    db: Reader, owner: UserId, status: ListingStatus | None, limit: int, after: Birth | None, host: str
+) -> BirthRow:
+    """A part of what somebody offers, the newest first, with what is for its owner alone."""
+    statement, values = MY_LISTINGS.of({"status": status} if status is not None else {})
+    place = (after.created_at, after.id) if after is not None else (None, None)
+    (row,) = await db.rows(statement, owner, *place, limit, host, *values)
+    return row
+
+
+async def review_listings(tx: Tx, listings: Sequence[ListingId], review: Review) -> list[ReviewedRow]:
+    """What became of those that are there, in any order. Raises UnitOnOffer."""
+    with _unit_offered_once():
+        return await tx.rows(
+            REVIEW_LISTINGS,
+            listings,
+            review.status,
+            review.may_come_from,
+            review.reason,
+            review.reviewer,
+            review.now,
+            review.expires_at,
+        )
+
+
+async def link_listings(
+    tx: Tx, listings: Sequence[ListingId], canonical: ListingId | None, by: UserId | None, now: datetime
+) -> None:
+    await tx.rows(HOLD_LINKS)
+    await tx.run(LINK_LISTINGS, listings, canonical, by, now)
+
+
+async def is_deleted(db: Reader, listing: ListingId) -> bool:
+    row = await db.find(IS_DELETED, listing)
+    return row is not None and row.deleted

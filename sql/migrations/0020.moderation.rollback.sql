@@ -1,0 +1,10 @@
+drop function metres_between;
+drop function hash_neighbours;
+drop function report_body;
+drop function moderation_item_body;
+drop function moderation_wanted;
+drop function is_on_offer;
+drop table moderation_items;
+drop index listings_canonical;
+drop table duplicates;
+drop table reports;
