@@ -288,7 +288,7 @@ def _check(operation: Operation, hints: Mapping[str, Any]) -> None:
 
 
 def _check_files(operation: Operation, hints: Mapping[str, Any]) -> None:
-    if (operation.files is not None) != (hints.get(FILES) is Files):
+    if (operation.files is not None) != (hints.get(FILES) == Files):
         raise TypeError(f"{operation.name}: a parameter `files: Files` and the rules for it come together")
     if operation.files is not None and ("body" in operation.models or operation.repeats is Repeats.by_key):
         raise TypeError(f"{operation.name}: files are the whole body, and pass by once: it must repeat freely")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Literal
 
@@ -18,6 +19,7 @@ from k2k.features.listings.errors import (
     PostedJustNow,
     PropertyNotFound,
     StatusNotPossible,
+    UnitOnOffer,
     VehicleNotFound,
 )
 from k2k.features.listings.events import ListingPriceChanged, ListingStatusChanged
@@ -25,7 +27,7 @@ from k2k.features.listings.kinds import AnyChange, AnyDraft, PropertyChange, Pro
 from k2k.features.listings.lifecycle import Mover, first, may_come_from
 from k2k.features.listings.models import Collection, ListingKind, ListingStatus, Offer
 from k2k.features.listings.store import Added, Changed, Reading, TextRow
-from k2k.infra.transaction import Reader, Tx
+from k2k.infra.transaction import Reader, Tx, one
 from k2k.live.access import AccessLost
 from k2k.ops.versions import VersionMismatch
 
@@ -62,17 +64,27 @@ async def publish(tx: Tx, owner: UserId, draft: AnyDraft, settings: ListingSetti
             refusal = PostedJustNow()
             refusal.retry_after = settings.posting_seconds
             raise refusal
-    kind = ListingKind.property if isinstance(draft, PropertyDraft) else ListingKind.vehicle
+    return one(await publish_many(tx, owner, [draft], settings, now))
+
+
+async def publish_many(
+    tx: Tx, owner: UserId, drafts: Sequence[AnyDraft], settings: ListingSettings, now: datetime
+) -> list[ListingId | UnitOnOffer]:
+    """Offer many things, as fast as they come; the outcome of each in the same order."""
+    agency = await agents.agency_of(tx, owner)
+    added = await store.add_listings(tx, owner, agency, now, [_added(draft, settings, now) for draft in drafts])
+    return [UnitOnOffer() if listing is None else listing for listing in added]
+
+
+def _added(draft: AnyDraft, settings: ListingSettings, now: datetime) -> Added:
     status = first(ListingStatus(draft.status), review=settings.review)
-    added = Added(
-        owner=owner,
-        agency=await agents.agency_of(tx, owner),
+    return Added(
+        kind=ListingKind.property if isinstance(draft, PropertyDraft) else ListingKind.vehicle,
+        draft=draft,
         status=status,
-        now=now,
         expires_at=_end(settings, now) if status is ListingStatus.active else None,
         unit_hash=_unit_hash(draft),
     )
-    return await store.add_listing(tx, kind, draft, added)
 
 
 async def change(
