@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import re
 from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from typing import TypeVar
 from urllib.parse import quote
@@ -99,5 +100,5 @@ async def _send(request: web.Request, response: web.StreamResponse, first: bytes
 
 def attachment(name: str) -> str:
     """The Content-Disposition of a file to be saved under this name (RFC 6266)."""
-    plain = "".join(letter if letter.isascii() and letter not in '"\\;%' else "_" for letter in name)
+    plain = re.sub(r'[^\x20-\x7e]|["\\;%]', "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -51,7 +51,7 @@ for no key update;
 
 -- name: read_parts
 -- The parts of the file from one to another.
-select bytes from import_parts where import_id = $1 and n between $2 and $3 order by n;
+select bytes as part from import_parts where import_id = $1 and n between $2 and $3 order by n;
 
 -- name: known_references
 -- Which of these names are of listings that the person has: names of earlier imports, or else ids.

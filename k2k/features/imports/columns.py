@@ -33,8 +33,8 @@ BOM = "\ufeff"
 _ACTIVE = ("=", "+", "-", "@", "\t", "\r")
 _GUARD = "'"
 # More digits than any field has; a text that is no number is left as it is, and its field says what is wrong with it.
-_WHOLE = re.compile(r"-?\d{1,18}")
-_DECIMAL = re.compile(r"-?\d{1,18}\.\d{1,30}")
+_WHOLE = re.compile(r"-?[0-9]{1,18}")
+_DECIMAL = re.compile(r"-?[0-9]{1,18}\.[0-9]{1,30}")
 _FLAGS = {"true": True, "false": False}
 
 
@@ -64,7 +64,9 @@ def _shape(schema: Mapping[str, Any]) -> Shape:
 
 
 def _shapes(model: type[BaseModel]) -> dict[str, Shape]:
-    return {name: _shape(schema) for name, schema in model.model_json_schema()["properties"].items()}
+    """The shapes of a model's fields, those first that must be there."""
+    shapes = {name: _shape(schema) for name, schema in model.model_json_schema()["properties"].items()}
+    return dict(sorted(shapes.items(), key=lambda field: not model.model_fields[field[0]].is_required()))
 
 
 OF_KIND: Mapping[ListingKind, Mapping[str, Shape]] = {

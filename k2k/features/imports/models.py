@@ -47,7 +47,7 @@ class ImportPath(Input):
 
 
 class TemplateQuery(Input):
-    kind: ListingKind = Field(description="Whose columns")
+    kind: ListingKind = Field(default=ListingKind.property, description="Whose columns")
 
 
 class ExportQuery(Input):

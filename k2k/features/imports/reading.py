@@ -24,7 +24,8 @@ LONGEST_ROW = 64 * 1024
 WINDOW = 256 * 1024
 """Bytes that are looked at together, at least one row among them."""
 TORN_MOST = 100
-"""Quotes never closed in one file. To find each out takes reading the longest row."""
+"""Quotes never closed in one file. To find each of them out takes reading as much as the longest row, so that a file of
+nothing else would keep us busy for hours."""
 _NAMED = 20
 """Columns that a refusal names."""
 
@@ -105,7 +106,7 @@ def opened(format_: Format, window: bytes, *, last: bool) -> Opening:
         if not window[start:].lstrip().startswith(b"{"):
             raise UnusableFile("JSON lines are one object a line, without a list around them")
         return Opening((), Place(start, 1))
-    names, end = _header(window, Place(start, 1), last=last)
+    names, end = _header(window[start:], Place(start, 1), last=last)
     faults = list(columns.faults_of(names))
     if faults:
         raise UnusableFile(
@@ -165,8 +166,7 @@ def _record(lines: _Lines, names: Sequence[str]) -> dict[str, object] | Unreadab
     except UnicodeDecodeError:
         return _NOT_UTF8
     except csv.Error as error:
-        # At the end of the file a quote is still open.
-        return lines.torn() if lines.ended else Unreadable("malformed-row", f"The row is not CSV: {error}")
+        return lines.torn() if lines.several else Unreadable("malformed-row", f"The row is not CSV: {error}")
     if not cells:
         return None
     if len(cells) != len(names):
@@ -203,12 +203,11 @@ class _Lines(Iterator[str]):
     """The lines of a window. A row may take several of them: `begin` marks where one begins."""
 
     def __init__(self, window: bytes, at: Place, *, last: bool) -> None:
-        self.ended = False
         self.row_line = at.line
         self._window = window
         self._last = last
         self._first = at.byte
-        self._byte, self._line, self._in_long_row = 0, at.line, False
+        self._byte, self._line, self._in_long_row, self._ended = 0, at.line, False, False
         self._begun = self._second = (0, at.line)
 
     @property
@@ -216,9 +215,14 @@ class _Lines(Iterator[str]):
         """In the file, where the next line begins."""
         return Place(self._first + self._byte, self._line, self._in_long_row)
 
+    @property
+    def several(self) -> bool:
+        """Whether the row has taken more than its first line, or would have."""
+        return self._ended or (self._byte, self._line) != self._second
+
     def begin(self) -> None:
         """What comes next is a row."""
-        self.ended = False
+        self._ended = False
         self.row_line = self._line
         self._begun = self._second = (self._byte, self._line)
 
@@ -236,7 +240,7 @@ class _Lines(Iterator[str]):
                 raise _Cut
             end = len(self._window)
         if end == self._byte:
-            self.ended = True
+            self._ended = True
             raise StopIteration
         line = self._window[self._byte : end]
         self._byte, self._line = end, self._line + 1
@@ -248,7 +252,7 @@ class _Lines(Iterator[str]):
         """Leave a row that has no end: behind its first line, as far as that goes."""
         if self._second != self._begun:
             self._byte, self._line = self._second
-            return Unreadable("unclosed-quote", "A quote is not closed within 64 KiB", torn=True)
+            return Unreadable("unclosed-quote", "A quote is not closed, or not where a cell ends", torn=True)
         self.skip()
         return Unreadable("row-too-long", "The row is longer than 64 KiB")
 

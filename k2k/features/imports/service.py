@@ -52,9 +52,10 @@ async def receive(db: Db, owner: UserId, files: Files) -> ImportId:
         (received,) = [await _take_in(db, owner, file, begun) async for file in files]
         return await _run(db, owner, received)
     except Exception:
-        with suppress(DomainError):  # what cannot be forgotten now is forgotten within the hour
-            async with db.transaction() as tx:
-                await store.forget_imports(tx, begun)
+        if begun:
+            with suppress(DomainError):  # what cannot be forgotten now is forgotten within the hour
+                async with db.transaction() as tx:
+                    await store.forget_imports(tx, begun)
         raise
 
 

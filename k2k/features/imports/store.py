@@ -52,7 +52,7 @@ class TakenRow:
 
 @dataclass(frozen=True, slots=True)
 class PartRow:
-    bytes: bytes
+    part: bytes
 
 
 @dataclass(frozen=True, slots=True)
@@ -172,7 +172,7 @@ async def read_window(db: Reader, import_id: ImportId, start: int, length: int) 
     """So many bytes of the file, or a part's worth more, from one on; fewer at its end."""
     first = start // PART
     rows = await db.rows(READ_PARTS, import_id, first, (start + length) // PART)
-    return b"".join(row.bytes for row in rows)[start - first * PART :]
+    return b"".join(row.part for row in rows)[start - first * PART :]
 
 
 async def known_references(db: Reader, owner: UserId, references: Sequence[str]) -> Mapping[str, Known]:
