@@ -92,7 +92,7 @@ async def cancel_import(call: Call, path: ImportPath) -> Json[Import]:
         return await service.cancel(tx, path.import_id, call.user.id)
 
 
-@routes.get("/listings/export", may=Permission.offer_listings, media=(CSV, JSON_LINES))
+@routes.get("/listings/export", may=Permission.offer_listings, rate=RATE, media=(CSV, JSON_LINES))
 async def export_listings(call: Call, query: ExportQuery) -> Streamed:
     """All my listings as a file, and those of the agency I run, whatever their status; an import takes it as it is."""
     name = f"{query.kind or 'listings'}.{query.format}"

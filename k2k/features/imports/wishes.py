@@ -71,9 +71,11 @@ Wish = New | Change | Removal | Refused
 
 
 def reference_of(row: Row) -> str | None:
-    """What the row calls its listing, if that can be told before it is looked at in whole."""
-    given = None if isinstance(row.said, Unreadable) else row.said.get("reference")
-    return given.strip() or None if isinstance(given, str) else None
+    """What the row calls its listing; None if it has no name for it, or none that a listing can have."""
+    try:
+        return None if isinstance(row.said, Unreadable) else validate(RowHead, _head(row.said), "body").reference
+    except Invalid:
+        return None
 
 
 def as_id(reference: str) -> UUID | None:
@@ -96,7 +98,7 @@ def wish_of(row: Row, known: Mapping[str, Known]) -> Wish:
 
 def _wish(line: int, said: Mapping[str, object], known: Mapping[str, Known]) -> Wish:
     """Raises Invalid."""
-    head = validate(RowHead, {name: said[name] for name in _HEAD if name in said}, "body")
+    head = validate(RowHead, _head(said), "body")
     rest = {name: value for name, value in said.items() if name not in _HEAD}
     found = known.get(head.reference) if head.reference is not None else None
     if found is None:
@@ -110,6 +112,10 @@ def _wish(line: int, said: Mapping[str, object], known: Mapping[str, Known]) -> 
     if rest.get("status") == found.status:
         del rest["status"]  # also where its owner could not take it there
     return Change(line, found, validate(CHANGES[head.kind], rest, "body"))
+
+
+def _head(said: Mapping[str, object]) -> dict[str, object]:
+    return {name: said[name] for name in _HEAD if name in said}
 
 
 def _wrong(pointer: str, code: str, detail: str) -> Invalid:

@@ -171,6 +171,9 @@ async def test_nobody_is_made_owner_and_nothing_counted_by_a_row(api: Api, peopl
             {"agency_id": str(uuid4())},
             {"status": "expired"},
             {"a\x00b": 1},
+            {"reference": "R\x00"},
+            {"reference": "R" * 101},
+            {"reference": 7},
         )
     ]
     done = await imported(api, seller, json_lines(said), "stock.jsonl", LINES)
