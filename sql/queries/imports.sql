@@ -54,12 +54,17 @@ for no key update;
 select bytes as part from import_parts where import_id = $1 and n between $2 and $3 order by n;
 
 -- name: known_references
--- Which of these names are of listings that the person has: names of earlier imports, or else ids.
-select asked.reference, listings.id as listing_id, listings.kind, listings.status
+-- Which of these names are of listings that the person has: names of earlier imports, or else ids. One by one by their
+-- keys (`offset 0`): any other plan looks at all that the person has, and is still in use when that has become much.
+select asked.reference, listing.id as listing_id, listing.kind, listing.status
 from unnest($2::text[], $3::uuid[]) as asked (reference, id)
-left join import_references as known on known.owner_id = $1 and known.reference = asked.reference
-join listings on listings.id = coalesce(known.listing_id, asked.id)
-where listings.owner_id = $1 and listings.deleted_at is null;
+cross join lateral (
+    select id, owner_id, kind, status, deleted_at from listings
+    where id = coalesce((select listing_id from import_references as known
+                         where known.owner_id = $1 and known.reference = asked.reference), asked.id)
+    offset 0
+) as listing
+where listing.owner_id = $1 and listing.deleted_at is null;
 
 -- name: keep_references
 -- What new listings are called; a name whose listing is gone is free again.
