@@ -107,7 +107,7 @@ async def test_what_breaks_in_the_middle_is_not_taken_for_whole(address: str, ma
         async with aiohttp.ClientSession() as session, session.get(address) as answer:
             assert answer.status == 200
             with pytest.raises(aiohttp.ClientError):
-                await answer.read()
+                await asyncio.wait_for(answer.read(), 20)
     assert maker.ended.is_set()
 
 
