@@ -26,6 +26,9 @@ from k2k.features.brands import api as brands
 from k2k.features.chat import api as chat
 from k2k.features.chat.events import MessageNew
 from k2k.features.chat.service import join_texts
+from k2k.features.imports import api as imports
+from k2k.features.imports.chunks import ImportChunk, importing
+from k2k.features.imports.service import forget_old
 from k2k.features.leads import api as leads
 from k2k.features.listings import api as listings
 from k2k.features.listings import api_images as listing_images
@@ -89,6 +92,7 @@ OPERATIONS = [
     *sync.routes.operations,
     *listings.routes.operations,
     *listing_images.routes.operations,
+    *imports.routes.operations,
     *leads.routes.operations,
     *saved.routes.operations,
     *chat.routes.operations,
@@ -273,6 +277,8 @@ def working(settings: Settings, db: Db, studio: Studio) -> Worker:
     db.metrics.asked.append(partial(queue.measure, db))
     worker.bind(SendMail, sending(mail, settings.mail.sender))
     worker.bind(InspectListing, inspecting(db))
+    worker.bind(ImportChunk, importing(db, settings.listings))
+    worker.every("41 * * * *", "imports.forget", partial(forget_old, db))
     worker.every("*/5 * * * *", "jobs.unknown", lambda: queue.bury_unknown(db, worker.names, unknown))
     worker.every("17 * * * *", "jobs.clean", partial(queue.clean_log, db, history))
     worker.every("7 * * * *", "events.tend", partial(_tend, settings))

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from typing import Any
 from uuid import uuid4
 
+import aiohttp
 from pydantic import BaseModel
 
 from k2k.ops.registry import Operation
@@ -32,6 +33,13 @@ def sample(model: type[BaseModel], text: str = "Selam", *, everything: bool = Fa
     wanted = [*schema.get("properties", {})] if everything else schema.get("required", ())
     wanted = [name for name in wanted if name not in OF_OTHERS]
     return {name: _value(schema["properties"][name], schema.get("$defs", {}), text) for name in wanted}
+
+
+def file_of() -> aiohttp.FormData:
+    """A file that some operation takes."""
+    form = aiohttp.FormData()
+    form.add_field("files", b"kind,reference\n", filename="sample.csv", content_type="text/csv")
+    return form
 
 
 def path_of(operation: Operation) -> str:

@@ -8,7 +8,8 @@ rows, events and offsets in one round trip. Services take a `Tx` and need not kn
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any, Generic, TypeVar
@@ -114,6 +115,10 @@ class Tx(Reader):
         """
 
     @abstractmethod
+    def part(self) -> AbstractAsyncContextManager[None]:
+        """A block that may fail without the rest: what it wrote, emitted and enqueued before it raised is undone."""
+
+    @abstractmethod
     def committed(self) -> list[Numbered]:
         """After COMMIT: every event of this transaction at its place, in the order they were made."""
 
@@ -144,6 +149,16 @@ class Transaction(Tx):
 
     def enqueue(self, job: Job, *, key: str | None = None, delay: timedelta = NOW, priority: int = 0) -> None:
         self._jobs.append(Enqueued(job, key, delay, priority))
+
+    @asynccontextmanager
+    async def part(self) -> AsyncIterator[None]:
+        events, jobs = len(self._pending), len(self._jobs)
+        try:
+            async with self._connection.transaction():
+                yield
+        except BaseException:
+            del self._pending[events:], self._owners[events:], self._jobs[jobs:]
+            raise
 
     def _add(self, event: dict[str, Any], owner: Emitted) -> None:
         self._pending.append(event)
@@ -195,6 +210,9 @@ class SingleStatement(Tx):
 
     def enqueue(self, job: Job, *, key: str | None = None, delay: timedelta = NOW, priority: int = 0) -> None:
         raise RuntimeError("a single-statement transaction has no second statement for jobs: open db.transaction()")
+
+    def part(self) -> AbstractAsyncContextManager[None]:
+        raise RuntimeError("a single-statement transaction has no parts: open db.transaction()")
 
     def committed(self) -> list[Numbered]:
         return self._numbered

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import AsyncIterator, Awaitable, Mapping
+import re
+from collections.abc import AsyncGenerator, AsyncIterator, Awaitable, Mapping
 from typing import TypeVar
 from urllib.parse import quote
 
@@ -71,23 +72,33 @@ def _shown(name: str) -> str:
 async def streamed(request: web.Request, answer: Streamed, headers: Mapping[str, str]) -> web.StreamResponse:
     """Send the answer as it is made. Where it breaks off the connection is cut, so that nobody takes a part for all."""
     chunks = aiter(answer.chunks)
-    first = await anext(chunks, b"")
-    response = web.StreamResponse(headers={**headers, "Content-Disposition": attachment(answer.name)})
-    response.content_type = answer.media_type
-    await response.prepare(request)
+    try:
+        first = await anext(chunks, b"")
+        response = web.StreamResponse(headers={**headers, "Content-Disposition": attachment(answer.name)})
+        response.content_type = answer.media_type
+        await response.prepare(request)
+        if request.method != "HEAD":
+            await _send(request, response, first, chunks)
+    finally:
+        # Whoever makes them learns that nobody takes them any more.
+        if isinstance(chunks, AsyncGenerator):
+            await chunks.aclose()
+    return response
+
+
+async def _send(request: web.Request, response: web.StreamResponse, first: bytes, rest: AsyncIterator[bytes]) -> None:
     try:
         await response.write(first)
-        async for chunk in chunks:
+        async for chunk in rest:
             await response.write(chunk)
         await response.write_eof()
     except Exception:
         if request.transport is not None:
             request.transport.abort()
         raise
-    return response
 
 
 def attachment(name: str) -> str:
     """The Content-Disposition of a file to be saved under this name (RFC 6266)."""
-    plain = "".join(letter if letter.isascii() and letter not in '"\\;%' else "_" for letter in name)
+    plain = re.sub(r'[^\x20-\x7e]|["\\;%]', "_", name)
     return f"attachment; filename=\"{plain}\"; filename*=UTF-8''{quote(name, safe='')}"

@@ -68,6 +68,10 @@ select id, jsonb_build_object(
     'created_at', utc(created_at), 'updated_at', utc(updated_at)) as body
 from users where id = any ($1::uuid[]) and deleted_at is null;
 
+-- name: find_role
+-- As what somebody may act who is not asking just now; no row for an account that does not live.
+select role from users where id = $1 and is_active and deleted_at is null;
+
 -- name: set_role
 -- Becoming an agent widens what a buyer or seller may do; an admin stays one.
 update users set role = $2, updated_at = now() where id = $1 and role <> 'admin';

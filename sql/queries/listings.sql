@@ -164,39 +164,45 @@ select true as held from pg_advisory_xact_lock(hashtextextended('posting ' || $1
 -- Whether this person has offered something after that moment.
 select exists (select from listings where owner_id = $1 and created_at > $2) as posted;
 
--- name: add_listing
--- The listing and what it is as a property or a vehicle are one thing and come together.
-with wish as (
-    select $1::text as kind, $2::uuid as owner_id, $3::uuid as agency_id, $4::jsonb as fields, $5::timestamptz as now,
-           $6::text as status, $7::timestamptz as expires_at, $8::bytea as unit_hash
+-- name: add_listings
+-- A listing and what it is as a property or a vehicle are one thing and come together, many in one statement. A unit
+-- that is on offer already gets no row.
+with wish as materialized (
+    select uuidv7() as id, place, kind, fields, status, expires_at, unit_hash
+    from unnest($4::text[], $5::jsonb[], $6::text[], $7::timestamptz[], $8::bytea[]) with ordinality
+        as sent (kind, fields, status, expires_at, unit_hash, place)
 ), listed as (
-    insert into listings (kind, owner_id, agency_id, changed_by, created_at, updated_at, status, published_at,
+    insert into listings (id, kind, owner_id, agency_id, changed_by, created_at, updated_at, status, published_at,
                           expires_at, unit_hash, title, description, listing_type, price, price_type, price_period,
                           currency, address, neighborhood, city, region, place_id, latitude, longitude, amenities,
                           features, language, country)
-    select wish.kind, wish.owner_id, wish.agency_id, wish.owner_id, wish.now, wish.now, wish.status,
-           case when wish.status in ('active', 'coming_soon') then wish.now end, wish.expires_at, wish.unit_hash,
+    select wish.id, wish.kind, $1::uuid, $2::uuid, $1, $3::timestamptz, $3, wish.status,
+           case when wish.status in ('active', 'coming_soon') then $3 end, wish.expires_at, wish.unit_hash,
            sent.title, sent.description, sent.listing_type, sent.price, sent.price_type,
            case when sent.listing_type = 'rent' then coalesce(sent.price_period, 'month') end,
            sent.currency, sent.address, sent.neighborhood, sent.city, sent.region,
            place_of(sent.country, sent.city, sent.neighborhood), sent.latitude, sent.longitude,
            sent.amenities, sent.features, sent.language, sent.country
     from wish, jsonb_populate_record(null::listings, wish.fields) as sent
-    returning id, kind
+    on conflict (coalesce(agency_id, owner_id), unit_hash) where deleted_at is null
+        and status in ('pending_review', 'coming_soon', 'active', 'under_offer', 'reserved', 'paused') do nothing
+    returning id
 ), property as (
     insert into properties (id, property_type, bedrooms, bathrooms, square_meters, lot_square_meters, floor, floors,
                             furnishing, condition, parking, available_from, year_built)
     select listed.id, property_type, bedrooms, bathrooms, square_meters, lot_square_meters, floor, floors,
            furnishing, condition, parking, available_from, year_built
-    from listed, wish, jsonb_populate_record(null::properties, wish.fields) where listed.kind = 'property'
+    from listed join wish on wish.id = listed.id, jsonb_populate_record(null::properties, wish.fields)
+    where wish.kind = 'property'
 ), vehicle as (
     insert into vehicles (id, brand, model, year, body, mileage_km, fuel, transmission, drive, engine_cc, battery_kwh,
                           range_km, seats, doors, color, condition, owners, first_registration, import_status)
     select listed.id, usual_brand(brand), usual_model(brand, model), year, body, mileage_km, fuel, transmission, drive,
            engine_cc, battery_kwh, range_km, seats, doors, color, condition, owners, first_registration, import_status
-    from listed, wish, jsonb_populate_record(null::vehicles, wish.fields) where listed.kind = 'vehicle'
+    from listed join wish on wish.id = listed.id, jsonb_populate_record(null::vehicles, wish.fields)
+    where wish.kind = 'vehicle'
 )
-select id from listed;
+select (wish.place - 1)::int as place, wish.id from listed join wish on wish.id = listed.id;
 
 -- name: change_listing
 -- What $4 names changes, the rest stays; nobody but the owner gets a row, and only while it is the version $5 (null:

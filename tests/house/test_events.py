@@ -16,6 +16,7 @@ from k2k.core.ids import AgencyId, UserId
 from k2k.features.agents import service as agents
 from k2k.features.agents.models import AgencyRole
 from k2k.infra.streams import Event, declared_events
+from tests.features.imports.sheets import imported, rows, sheet
 from tests.support import Api, Node, People, Person
 
 
@@ -43,6 +44,7 @@ async def story(api: Api, people: People) -> None:
     for change in ({"price": 41000}, {"status": "rented"}):
         await api.put(f"/properties/{listing}", json=change, token=owner.token)
     await moderate(api, people, buyer)
+    await imported(api, owner, sheet(rows(120)))  # more than a chunk
     await api.post("/auth/logout", token=buyer.token)
 
 

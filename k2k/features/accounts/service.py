@@ -19,7 +19,7 @@ from k2k.features.accounts.tokens import Tokens
 from k2k.infra.db import Db
 from k2k.infra.mail import SendMail
 from k2k.infra.transaction import Reader, Tx
-from k2k.ops.permissions import Role
+from k2k.ops.permissions import PERMISSIONS, Permission, Role
 from k2k.ops.registry import Json
 
 log = structlog.get_logger()
@@ -123,6 +123,12 @@ async def open_account(tx: Tx, wish: Registration, password_hash: str, role: Rol
     if user is not None:
         await store.set_role(tx, user, role)
     return user
+
+
+async def may(db: Reader, user: UserId, permission: Permission) -> bool:
+    """Whether somebody who is not asking just now has this permission; nobody whose account does not live has any."""
+    role = await store.find_role(db, user)
+    return role is not None and permission in PERMISSIONS[role]
 
 
 async def become(tx: Tx, user: UserId, role: Role) -> None:

@@ -66,6 +66,11 @@ class RevokedRow:
 
 
 @dataclass(frozen=True, slots=True)
+class RoleRow:
+    role: str
+
+
+@dataclass(frozen=True, slots=True)
 class SignInState:
     id: SignInId
     user_id: UserId
@@ -84,6 +89,7 @@ NOTE_REPEAT = _queries.command("note_repeat")
 REVOKE_SIGN_IN = _queries.rows("revoke_sign_in", RevokedRow)
 SIGN_IN_STATES = _queries.rows("sign_in_states", SignInState)
 GET_USERS = _queries.rows("get_users", UserBodyRow)
+FIND_ROLE = _queries.rows("find_role", RoleRow)
 SET_ROLE = _queries.command("set_role")
 
 
@@ -135,6 +141,11 @@ async def find_users(db: Reader, users: Sequence[UserId]) -> list[Json[User] | N
     """Each account, or None where there is none, in the order asked for."""
     found = {row.id: Json[User](row.body) for row in await db.rows(GET_USERS, users)}
     return [found.get(user) for user in users]
+
+
+async def find_role(db: Reader, user: UserId) -> Role | None:
+    row = await db.find(FIND_ROLE, user)
+    return Role(row.role) if row else None
 
 
 async def set_role(tx: Tx, user: UserId, role: Role) -> None:

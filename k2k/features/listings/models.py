@@ -113,7 +113,10 @@ Label = Annotated[str, StringConstraints(strip_whitespace=True, min_length=1, ma
 
 def _each_once(labels: list[str]) -> list[str]:
     """As they came, without repeats that differ in case only."""
-    return list({label.casefold(): label for label in reversed(labels)}.values())[::-1]
+    first: dict[str, str] = {}
+    for label in labels:
+        first.setdefault(label.casefold(), label)
+    return list(first.values())
 
 
 Labels = Annotated[list[Label], Field(max_length=50), AfterValidator(_each_once)]

@@ -37,7 +37,7 @@ from k2k.features.listings.lifecycle import Mover, first, may_come_from
 from k2k.features.listings.models import Collection, ListingKind, ListingStatus, Look, Offer, Reading, Verdict
 from k2k.features.listings.store import Added, Changed, Review, TextRow
 from k2k.infra.db import Db
-from k2k.infra.transaction import Reader, Tx
+from k2k.infra.transaction import Reader, Tx, one
 from k2k.live.access import AccessLost
 from k2k.ops.versions import VersionMismatch
 
@@ -102,20 +102,31 @@ async def publish(tx: Tx, owner: UserId, draft: AnyDraft, settings: ListingSetti
             refusal = PostedJustNow()
             refusal.retry_after = settings.posting_seconds
             raise refusal
-    kind = ListingKind.property if isinstance(draft, PropertyDraft) else ListingKind.vehicle
+    return one(await publish_many(tx, owner, [draft], settings, now))
+
+
+async def publish_many(
+    tx: Tx, owner: UserId, drafts: Sequence[AnyDraft], settings: ListingSettings, now: datetime
+) -> list[ListingId | UnitOnOffer]:
+    """Offer many things, as fast as they come; the outcome of each in the same order."""
+    agency = await agents.agency_of(tx, owner)
+    wishes = [_added(draft, settings, now) for draft in drafts]
+    added = await store.add_listings(tx, owner, agency, now, wishes)
+    for listing, wish in zip(added, wishes, strict=True):
+        if listing is not None and wish.status is not ListingStatus.draft:
+            inspect(tx, listing)
+    return [UnitOnOffer() if listing is None else listing for listing in added]
+
+
+def _added(draft: AnyDraft, settings: ListingSettings, now: datetime) -> Added:
     status = first(ListingStatus(draft.status), review=settings.review)
-    added = Added(
-        owner=owner,
-        agency=await agents.agency_of(tx, owner),
+    return Added(
+        kind=ListingKind.property if isinstance(draft, PropertyDraft) else ListingKind.vehicle,
+        draft=draft,
         status=status,
-        now=now,
         expires_at=_end(settings, now) if status is ListingStatus.active else None,
         unit_hash=_unit_hash(draft),
     )
-    listing = await store.add_listing(tx, kind, draft, added)
-    if status is not ListingStatus.draft:
-        inspect(tx, listing)
-    return listing
 
 
 async def change(

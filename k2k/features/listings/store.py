@@ -24,12 +24,11 @@ from k2k.ops.paging import Birth, BirthRow, Page
 
 @dataclass(frozen=True, slots=True)
 class Added:
-    """What the service adds to a draft."""
+    """A draft of a kind, and what the service adds to it."""
 
-    owner: UserId
-    agency: AgencyId | None
+    kind: ListingKind
+    draft: AnyDraft
     status: str
-    now: datetime
     expires_at: datetime | None
     unit_hash: bytes | None
 
@@ -79,6 +78,12 @@ class ImageRow:
 
 @dataclass(frozen=True, slots=True)
 class ListingRow:
+    id: ListingId
+
+
+@dataclass(frozen=True, slots=True)
+class AddedRow:
+    place: int
     id: ListingId
 
 
@@ -178,7 +183,7 @@ LISTING_IMAGES = _queries.rows("listing_images", ImageRow)
 ARRANGE_IMAGES = _queries.command("arrange_images")
 HOLD_POSTING = _queries.rows("hold_posting", HeldRow)
 POSTED_SINCE = _queries.rows("posted_since", PostedRow)
-ADD_LISTING = _queries.rows("add_listing", ListingRow)
+ADD_LISTINGS = _queries.rows("add_listings", AddedRow)
 CHANGE_LISTING = _queries.rows("change_listing", ChangedRow)
 DELETE_LISTING = _queries.rows("delete_listing", ListingRow)
 COUNT_VIEWS = _queries.rows("count_views", ViewsRow)
@@ -296,21 +301,23 @@ async def posted_since(db: Reader, owner: UserId, moment: datetime) -> bool:
     return row.posted
 
 
-async def add_listing(tx: Tx, kind: ListingKind, draft: AnyDraft, added: Added) -> ListingId:
-    """Raises UnitOnOffer."""
-    with _unit_offered_once():
-        (row,) = await tx.rows(
-            ADD_LISTING,
-            kind,
-            added.owner,
-            added.agency,
-            _sent(draft, exclude_unset=False),
-            added.now,
-            added.status,
-            added.expires_at,
-            added.unit_hash,
-        )
-    return row.id
+async def add_listings(
+    tx: Tx, owner: UserId, agency: AgencyId | None, now: datetime, added: Sequence[Added]
+) -> list[ListingId | None]:
+    """Each listing, in the same order; None where the very unit is on offer already."""
+    rows = await tx.rows(
+        ADD_LISTINGS,
+        owner,
+        agency,
+        now,
+        [one.kind for one in added],
+        [_sent(one.draft, exclude_unset=False) for one in added],
+        [one.status for one in added],
+        [one.expires_at for one in added],
+        [one.unit_hash for one in added],
+    )
+    found = {row.place: row.id for row in rows}
+    return [found.get(place) for place in range(len(added))]
 
 
 async def change_listing(
