@@ -23,6 +23,8 @@ FITTING = (
     "0a" * 32,
 )
 
+# What a model needs that its schema cannot say.
+BESIDES: Mapping[str, Mapping[str, str]] = {"OfferDraft": {"property_type": "house"}}
 # What goes only with a value of another field that a sample does not have.
 OF_OTHERS = {"price_period"}
 
@@ -32,7 +34,8 @@ def sample(model: type[BaseModel], text: str = "Selam", *, everything: bool = Fa
     schema = model.model_json_schema()
     wanted = [*schema.get("properties", {})] if everything else schema.get("required", ())
     wanted = [name for name in wanted if name not in OF_OTHERS]
-    return {name: _value(schema["properties"][name], schema.get("$defs", {}), text) for name in wanted}
+    made = {name: _value(schema["properties"][name], schema.get("$defs", {}), text) for name in wanted}
+    return made | BESIDES.get(model.__name__, {})
 
 
 def file_of() -> aiohttp.FormData:

@@ -15,6 +15,7 @@ from k2k.app import LIVE
 from k2k.core.ids import AgencyId, UserId
 from k2k.features.agents import service as agents
 from k2k.features.agents.models import AgencyRole
+from k2k.features.listings.service import end_listings
 from k2k.infra.streams import Event, declared_events
 from tests.features.imports.sheets import imported, rows, sheet
 from tests.support import Api, Node, People, Person
@@ -43,9 +44,21 @@ async def story(api: Api, people: People) -> None:
     await api.post("/chat/messages", json=said, token=colleague.token)
     for change in ({"price": 41000}, {"status": "rented"}):
         await api.put(f"/properties/{listing}", json=change, token=owner.token)
+    await end_some(people)
     await moderate(api, people, buyer)
     await imported(api, owner, sheet(rows(120)))  # more than a chunk
     await api.post("/auth/logout", token=buyer.token)
+
+
+async def end_some(people: People) -> None:
+    """One listing ends soon, another's time is over."""
+    seller, node = await people.agent(), people._node
+    for days in (1, -1):
+        await node.process.db.records(
+            "update listings set expires_at = now() + make_interval(days => $2) where id = $1",
+            [await people.listing(seller), days],
+        )
+    await end_listings(node.process.db, node.settings.listings)
 
 
 async def moderate(api: Api, people: People, buyer: Person) -> None:

@@ -61,7 +61,7 @@ async def test_a_request_is_counted_by_its_method_pattern_and_status(node: Node,
         for path in (f"/properties/{listing}", f"/properties/{listing}/", f"/properties/{uuid4()}"):
             answer = await node.api.get(path)
         await watch.look()
-        route = PREFIX + "/properties/{property_id}"
+        route = PREFIX + "/properties/{listing_id}"
         for status, count in ((200, 2), (404, 1)):
             assert watch.grew("k2k_request_seconds_count", method="GET", route=route, status=status) == count
         assert watch.grew("k2k_request_seconds_count", method="POST", route=PREFIX + "/properties", status=201) == 1

@@ -40,8 +40,6 @@ PLACES: Mapping[str, Place] = {
     "uploads": lambda people, person: people.upload(person),
 }
 """What a placeholder after this word may stand for, made for whoever asks."""
-BESIDES: Mapping[str, Mapping[str, str]] = {"publish_listing": {"property_type": "house"}}
-"""What a body needs that its schema cannot say."""
 
 
 @dataclass(frozen=True)
@@ -80,8 +78,6 @@ async def wish(people: People, operation: Operation, person: Person | None = Non
             places[name.strip("{}")] = await PLACES[word](people, person)
     body = operation.models.get("body")
     sent = sample(body, f"Selam {uuid4().hex[:8]}", everything=operation.method == "PUT") if body else None
-    if sent is not None:
-        sent |= BESIDES.get(operation.name, {})
     return Wish(operation, person, operation.path.format(**places), sent)
 
 

@@ -7,5 +7,5 @@ class BrandNotFound(NotFound):
     """No make of vehicles is known by that name. It can be offered all the same: a listing keeps what is written."""
 
     code = "brand-not-found"
-    number = 1425
+    number = 1800
     title = "Brand not found"

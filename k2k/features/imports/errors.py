@@ -7,7 +7,7 @@ class ImportNotFound(NotFound):
     """There is no such import, or it is another person's."""
 
     code = "import-not-found"
-    number = 1450
+    number = 2000
     title = "Import not found"
 
 
@@ -15,7 +15,7 @@ class UnknownFormat(Invalid):
     """Neither the content type nor the name of the file says that it is CSV (`.csv`) or JSON lines (`.jsonl`)."""
 
     code = "unknown-format"
-    number = 1451
+    number = 2001
     title = "Send CSV or JSON lines, and say which by content type or name"
 
 
@@ -26,7 +26,7 @@ class UnusableFile(Invalid):
     """
 
     code = "unusable-file"
-    number = 1452
+    number = 2002
     title = "The file cannot be read"
 
 
@@ -34,7 +34,7 @@ class TooManyImports(Conflict):
     """Some of your imports are under way. Wait for one to end, or cancel it."""
 
     code = "too-many-imports"
-    number = 1453
+    number = 2003
     title = "Too many of your imports are under way"
 
 
@@ -42,5 +42,5 @@ class ImportEnded(Conflict):
     """It has ended already: there is nothing to cancel, and what it has written stays."""
 
     code = "import-ended"
-    number = 1454
+    number = 2004
     title = "The import has ended already"

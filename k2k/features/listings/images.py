@@ -95,6 +95,7 @@ async def _arrange(
     after = next((one for one in (primary, before) if one in kept), kept[0] if kept else None)
     if ([image.media_id for image in shown], before) != (kept, after):
         await store.arrange_images(tx, it.listing, kept, after, it.user, it.now)
+        service.inspect(tx, it.listing)
 
 
 def _find(shown: Sequence[ImageRow], image: ImageId) -> ImageRow:

@@ -250,6 +250,7 @@ async def renew(
             raise NoRenewalLeft
         raise StatusNotPossible
     _tell_changes(tx, listing, renewed)
+    inspect(tx, listing)
 
 
 async def end_listings(db: Db, settings: ListingSettings) -> None:
@@ -276,6 +277,7 @@ async def _expire_some(db: Db) -> int:
         for one in ended:
             tx.emit(ListingExpired(listing_id=one.id), to=[user_channel(one.owner_id)])
             _tell_status(tx, one.id, ListingStatus.expired)
+            inspect(tx, one.id)
     return len(ended)
 
 

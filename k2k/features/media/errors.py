@@ -9,7 +9,7 @@ class UploadNotFound(NotFound):
     """There is no such upload of yours. What nothing refers to is collected after a day."""
 
     code = "upload-not-found"
-    number = 1400
+    number = 1700
     title = "Upload not found"
 
 
@@ -17,7 +17,7 @@ class UploadInUse(Conflict):
     """Something still shows or needs it: take it away there first."""
 
     code = "upload-in-use"
-    number = 1401
+    number = 1701
     title = "The upload is in use"
 
 
@@ -25,7 +25,7 @@ class FileRefused(Invalid):
     """A file is no image or document of the kinds we take, is broken, or has too many pixels. None was kept."""
 
     code = "file-refused"
-    number = 1402
+    number = 1702
     title = "The file is not one that we take"
 
     @classmethod
@@ -38,7 +38,7 @@ class MediaBusy(Unavailable):
     """More pictures are being developed than this process can; nothing was kept."""
 
     code = "media-busy"
-    number = 1403
+    number = 1703
     title = "Too many pictures are coming in right now: try again in a moment"
 
     def __init__(self) -> None:
@@ -50,7 +50,7 @@ class NothingUploaded(Conflict):
     """The upload was announced, and nothing has been put there yet."""
 
     code = "nothing-uploaded"
-    number = 1404
+    number = 1704
     title = "Nothing has been uploaded there yet"
 
 
@@ -58,7 +58,7 @@ class UploadsUsedUp(Limited):
     """One person's uploads of a day have a limit."""
 
     code = "uploads-used-up"
-    number = 1405
+    number = 1705
     title = "You have uploaded as much as a day allows"
 
     def __init__(self) -> None:

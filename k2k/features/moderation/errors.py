@@ -7,7 +7,7 @@ class ItemNotFound(NotFound):
     """There is no such item in the queue, or it is done."""
 
     code = "moderation-item-not-found"
-    number = 1430
+    number = 1900
     title = "This does not wait for a moderator, or not any more"
 
 
@@ -15,7 +15,7 @@ class ItemTaken(Conflict):
     """Another moderator is at it; the claim runs out by itself."""
 
     code = "moderation-item-taken"
-    number = 1431
+    number = 1901
     title = "Another moderator is at it"
 
 
@@ -23,7 +23,7 @@ class DuplicateNotFound(NotFound):
     """These two were never found to be alike."""
 
     code = "duplicate-not-found"
-    number = 1432
+    number = 1902
     title = "These two are no candidates"
 
 
@@ -31,5 +31,5 @@ class DuplicateConfirmed(Conflict):
     """The two are linked already."""
 
     code = "duplicate-confirmed"
-    number = 1433
+    number = 1903
     title = "It was decided that these two are the same"

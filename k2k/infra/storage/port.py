@@ -28,7 +28,7 @@ class NotAsAnnounced(Invalid):
     """What was uploaded is longer, shorter, other or of another kind than what was announced. It was not kept."""
 
     code = "not-as-announced"
-    number = 1411
+    number = 1034
     title = "The upload is not what was announced"
 
 

@@ -17,7 +17,7 @@ class LinkRefused(Denied):
     """The address was not signed by us, was changed, is for something else, or its time is over. Ask for a new one."""
 
     code = "link-refused"
-    number = 1410
+    number = 1033
     title = "This link does not hold, or not any more"
 
 
