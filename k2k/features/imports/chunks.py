@@ -22,7 +22,7 @@ from k2k.core.settings import ListingSettings
 from k2k.features.accounts import service as accounts
 from k2k.features.imports import reading, store
 from k2k.features.imports.events import ImportFinished, ImportProgress
-from k2k.features.imports.models import Format, ImportState, Reason
+from k2k.features.imports.models import Failure, Format, ImportState
 from k2k.features.imports.reading import Place, Row, Unreadable
 from k2k.features.imports.store import Done, StandRow, TakenRow
 from k2k.features.imports.wishes import Change, New, Refused, Removal, Wish, reference_of, refused, wish_of
@@ -64,7 +64,7 @@ def importing(db: Db, settings: ListingSettings) -> Handler[ImportChunk]:
     return handle
 
 
-async def end(tx: Tx, import_id: ImportId, owner: UserId, state: ImportState, reason: Reason | None = None) -> bool:
+async def end(tx: Tx, import_id: ImportId, owner: UserId, state: ImportState, reason: Failure | None = None) -> bool:
     """End an import and tell its owner; false if it had ended before or is another person's."""
     stand = await store.end_import(tx, import_id, owner, state, reason)
     if stand is not None:
@@ -84,14 +84,14 @@ async def _work(writer: _Writer, job: ImportChunk, most: int) -> None:
     if taken is None:  # it has ended, or this chunk is done
         return
     if not await accounts.may(tx, job.owner_id, Permission.offer_listings):
-        await end(tx, job.import_id, job.owner_id, ImportState.failed, Reason.denied)
+        await end(tx, job.import_id, job.owner_id, ImportState.failed, Failure.denied)
         return
     rows, goes_on = await _read(tx, job.import_id, taken, most)
     wishes = await _wishes(tx, job.owner_id, rows)
     failed = await writer.write(wishes)
     stand = await _note(tx, job.import_id, taken, _done(rows, wishes, failed), failed, goes_on)
     if taken.torn + _torn(rows) > reading.TORN_MOST:
-        await end(tx, job.import_id, job.owner_id, ImportState.failed, Reason.unreadable)
+        await end(tx, job.import_id, job.owner_id, ImportState.failed, Failure.unreadable)
     elif stand.next_byte == stand.bytes:
         await end(tx, job.import_id, job.owner_id, ImportState.finished)
     else:

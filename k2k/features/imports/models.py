@@ -33,7 +33,7 @@ class ImportState(StrEnum):
     cancelled = "cancelled"
 
 
-class Reason(StrEnum):
+class Failure(StrEnum):
     """Why an import failed as a whole."""
 
     denied = "denied"
@@ -69,7 +69,7 @@ class Import(Answer):
     name: str
     format: Format
     state: ImportState
-    reason: Reason | None = Field(description="Why it failed: denied, or unreadable")
+    reason: Failure | None = Field(description="Why it failed: denied, or unreadable")
     bytes: int
     rows: int = Field(description="Read so far: created, changed, deleted and failed together")
     created: int

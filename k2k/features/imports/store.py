@@ -8,7 +8,7 @@ from datetime import datetime
 from uuid import UUID
 
 from k2k.core.ids import AgencyId, ImportId, ListingId, UserId
-from k2k.features.imports.models import Format, Import, ImportState, Reason
+from k2k.features.imports.models import Failure, Format, Import, ImportState
 from k2k.features.imports.reading import Opening, Place
 from k2k.features.imports.wishes import Fault, Known, as_id
 from k2k.features.listings.models import ListingKind
@@ -214,7 +214,7 @@ async def advance_import(tx: Tx, import_id: ImportId, to: Place, done: Done, err
 
 
 async def end_import(
-    tx: Tx, import_id: ImportId, owner: UserId, state: ImportState, reason: Reason | None = None
+    tx: Tx, import_id: ImportId, owner: UserId, state: ImportState, reason: Failure | None = None
 ) -> StandRow | None:
     """How far it came; None if it had ended before, or is not this person's."""
     return await tx.find(END_IMPORT, import_id, owner, state, reason)

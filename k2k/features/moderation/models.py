@@ -19,7 +19,7 @@ MOST_AT_ONCE = 100
 """Listings that one call decides about: beyond a hundred receivers it would be a job."""
 
 
-class Reason(StrEnum):
+class ReportReason(StrEnum):
     """What is wrong with a listing."""
 
     spam = "spam"
@@ -33,14 +33,14 @@ class Reason(StrEnum):
 
 
 class ReportWish(Input):
-    reason: Reason
+    reason: ReportReason
     text: Text | None = None
 
 
 class Report(Answer):
     id: ReportId
     listing_id: ListingId
-    reason: Reason
+    reason: ReportReason
     text: str | None
     created_at: Moment
 
