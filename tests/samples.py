@@ -35,7 +35,7 @@ def sample(model: type[BaseModel], text: str = "Selam", *, everything: bool = Fa
     wanted = [*schema.get("properties", {})] if everything else schema.get("required", ())
     wanted = [name for name in wanted if name not in OF_OTHERS]
     made = {name: _value(schema["properties"][name], schema.get("$defs", {}), text) for name in wanted}
-    return made | BESIDES.get(model.__name__, {})
+    return {**made, **BESIDES.get(model.__name__, {})}
 
 
 def file_of() -> aiohttp.FormData:
