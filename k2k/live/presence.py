@@ -50,6 +50,9 @@ class Presence:
         self._whisper = whisper
         self._tasks: set[asyncio.Task[Any]] = set()
         self._counts: dict[Channel, asyncio.Task[tuple[int, int]]] = {}
+        self._entering: dict[Place, asyncio.Task[None]] = {}
+        self._answering = asyncio.Event()
+        """That Redis answers, as far as is known; who came while it did not is waiting for it."""
         self.ours: Callable[[], Iterable[Place]] = lambda: ()
         """Where the sockets of this process are; bound by the door. Read in pages while they come and go: who has left
         before its page is taken is not in it, or it would be there again for a minute."""
@@ -69,12 +72,14 @@ class Presence:
         Where nobody is told and nobody asks, as in a room that is only counted, nobody there is looked at.
         """
         if place.told or crowd is not None:
-            self._own(self._enter(place, crowd))
+            self._entering[place] = self._own(self._enter(place, crowd))
         else:
             self._own(_quietly(self._ephemeral.stay([place], PRESENT_SECONDS)))
 
     def leave(self, place: Place) -> None:
         """A socket went. Returns at once; Redis hears of it soon."""
+        if (entering := self._entering.pop(place, None)) is not None:
+            entering.cancel()
         self._own(_quietly(self._ephemeral.leave(place, RETURN_SECONDS)))
 
     async def people(self, channel: Channel) -> list[ClientInfo]:
@@ -103,10 +108,15 @@ class Presence:
         return await asyncio.shield(counting)
 
     async def _enter(self, place: Place, crowd: Callable[[int], None] | None) -> None:
-        try:
-            others = await self._ephemeral.enter(place, PRESENT_SECONDS)
-        except Unavailable:
-            return  # the next refresh tells
+        """Enter, now or when Redis is back: a refresh would bring the place, but nobody would be told."""
+        while True:
+            try:
+                others = await self._ephemeral.enter(place, PRESENT_SECONDS)
+                break
+            except Unavailable:
+                self._answering.clear()
+                await self._answering.wait()
+        self._entering.pop(place, None)
         if place.told and others == 0:
             self._whisper(Channel(place.room), Join(_info(place.occupant)))
         if crowd is not None:
@@ -126,6 +136,7 @@ class Presence:
                 departed = await self._ephemeral.departed()
             except Unavailable:
                 continue
+            self._answering.set()
             for channel, occupant in departed:
                 self._whisper(Channel(channel), Leave(_info(occupant)))
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import AsyncIterator, Collection, Iterator
+from signal import SIGCONT, SIGSTOP
 from typing import Any
 from uuid import uuid4
 
@@ -272,6 +274,56 @@ async def test_while_redis_is_away_nobody_knows_and_all_else_goes_on(
         with pytest.raises(Unavailable):
             await node.process.sockets._commands.presence.people(channel)  # type: ignore[arg-type]
     await node.stop()
+
+
+async def test_who_came_while_redis_was_away_is_announced_when_it_is_back(
+    settings: Settings, people: People, own_valkey: embedded.Server
+) -> None:
+    buyer, agent, channel = await talking(people)
+    redis = settings.redis.model_copy(update={"url": SecretStr(own_valkey.url)})
+    node = await Node.start(settings.model_copy(update={"redis": redis}))
+    async with node.live(agent.token) as desk:
+        await watching(desk, channel, agent)
+        os.kill(own_valkey.pid, SIGSTOP)
+        await eventually(lambda: is_unknown(desk, channel))
+        async with node.live(buyer.token) as phone:
+            await phone.subscribe(channel)
+            await asyncio.sleep(1)
+            assert desk.news.empty()
+            os.kill(own_valkey.pid, SIGCONT)
+            assert (await desk.hear(channel, "join"))["info"]["user"] == str(buyer.id)
+            await eventually(lambda: has_stats(desk, channel, 2, 2))
+        assert (await desk.hear(channel, "leave"))["info"]["user"] == str(buyer.id)
+    await node.stop()
+
+
+async def test_who_came_and_went_while_redis_was_away_is_not_announced(
+    settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ephemeral, said = Ephemeral(settings.redis, Clock()), list[Any]()
+    places = [Place(f"room:{uuid4()}", Occupant(str(uuid4()), str(uuid4()), "{}"), told=True) for _ in range(2)]
+    here = Presence(ephemeral, lambda channel, _: said.append(channel))
+
+    async def away(place: Place, seconds: float) -> int:
+        raise Unavailable
+
+    with monkeypatch.context() as while_away:
+        while_away.setattr(ephemeral, "enter", away)
+        for place in places:
+            here.enter(place)
+        await asyncio.sleep(0)
+        here.leave(places[0])
+    here.start()
+    try:
+        await eventually(lambda: announced(said))
+        assert said == [places[1].room]
+    finally:
+        await here.close()
+        await ephemeral.close()
+
+
+async def announced(said: list[Any]) -> bool:
+    return bool(said)
 
 
 async def is_unknown(live: Live, channel: str) -> bool:
