@@ -28,6 +28,7 @@ from k2k.core.settings import Settings, SettingsError, load
 from k2k.features.accounts.passwords import Passwords
 from k2k.features.listings.bulk import any_listing
 from k2k.features.media import collection
+from k2k.features.media.studio import Studio
 from k2k.features.places.service import gazetteer
 from k2k.flows import sample_market
 from k2k.infra import log, migrations, retention
@@ -220,25 +221,27 @@ async def seed(chosen: argparse.Namespace, settings: Settings) -> None:
     await migrate(settings)
     db = await Db.open(settings.database, Clock())
     passwords = Passwords(settings.auth)
+    studio = await open_studio(settings, db.clock)
     try:
         if chosen.size == "small":
-            await add_sample_market(db, passwords, settings)
+            await add_sample_market(db, passwords, studio, settings)
         else:
-            await fill(chosen, settings, db, passwords)
+            await fill(chosen, settings, db, passwords, studio)
     finally:
         passwords.close()
+        await studio.close()
         await db.close()
 
 
-async def add_sample_market(db: Db, passwords: Passwords, settings: Settings) -> None:
+async def add_sample_market(db: Db, passwords: Passwords, studio: Studio, settings: Settings) -> None:
     """Make the sample market, unless it is there."""
-    if await sample_market.seed(db, passwords, settings.listings):
+    if await sample_market.seed(db, passwords, studio, settings.listings):
         async with Bulk.open(settings.database.url.get_secret_value()) as bulk:
             await bulk.analyze()
         print("Seeded the sample market of Addis Ababa")
 
 
-async def fill(chosen: argparse.Namespace, settings: Settings, db: Db, passwords: Passwords) -> None:
+async def fill(chosen: argparse.Namespace, settings: Settings, db: Db, passwords: Passwords, studio: Studio) -> None:
     """Make a big market, as fast as the machine can."""
     if await any_listing(db):
         raise StartError("There are listings already: a big market goes into an empty database (remove .k2k for one)")
@@ -250,8 +253,8 @@ async def fill(chosen: argparse.Namespace, settings: Settings, db: Db, passwords
         password_hash=await passwords.hash(sample_market.DEMO_PASSWORD),
     )
     began, processes = time.monotonic(), min(4, os.cpu_count() or 1)
-    url = settings.database.url.get_secret_value()
-    await load_market(url, market, processes=processes, told=Progress(market.listings, sys.stderr))
+    url, told = settings.database.url.get_secret_value(), Progress(market.listings, sys.stderr)
+    await load_market(url, market, studio.storage, processes=processes, told=told)
     print(f"Seeded {market.listings:,} listings in {time.monotonic() - began:.0f} s")
 
 

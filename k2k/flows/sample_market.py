@@ -6,24 +6,35 @@ dates. Neighbourhoods are where they are; people, homes and prices are made up.
 
 from __future__ import annotations
 
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from decimal import Decimal
+from io import BytesIO
 from random import Random
 
-from k2k.core.ids import UserId
+from k2k.core.ids import ListingId, UserId
 from k2k.core.settings import ListingSettings
 from k2k.features.accounts import service as accounts
 from k2k.features.accounts.models import Registration
 from k2k.features.accounts.passwords import Passwords
 from k2k.features.agents import service as agents
 from k2k.features.agents.models import AgencyDraft, AgencyRole, ProfileDraft
+from k2k.features.listings import images
 from k2k.features.listings import service as listings
-from k2k.features.listings.kinds import PropertyDraft, PropertyType
-from k2k.features.listings.models import Language, ListingType
+from k2k.features.listings.images import Changing
+from k2k.features.listings.kinds import Body, Fuel, PropertyDraft, PropertyType, VehicleDraft
+from k2k.features.listings.models import Collection, Language, ListingType
+from k2k.features.media.incoming import receive
+from k2k.features.media.models import Purpose
+from k2k.features.media.studio import Studio
 from k2k.infra.db import Db
 from k2k.infra.transaction import Tx
+from k2k.ops.files import File, Files
 from k2k.ops.permissions import Role
+from k2k.seed.chance import chance as dice
+from k2k.seed.drawing import draw
+from k2k.seed.pictures import outside
 from k2k.seed.worth import MESKEL_SQUARE, asked, kilometres, square_meter
 
 DEMO_PASSWORD = "addis-abeba-2026"  # for development alone; whoever runs production never seeds
@@ -59,6 +70,23 @@ class _Home:
     rooms: tuple[int, int] | None
     """Bedrooms and bathrooms."""
     year_built: int | None
+    title: str
+    description: str
+    language: Language = Language.en
+
+
+@dataclass(frozen=True, slots=True)
+class _Car:
+    """One vehicle that is offered."""
+
+    owner: DemoAccount
+    brand: str
+    model: str
+    year: int
+    body: Body
+    fuel: Fuel
+    mileage_km: int
+    price: int
     title: str
     description: str
     language: Language = Language.en
@@ -161,6 +189,21 @@ _HOMES = (
           "Let until next year; the tenant would stay. Copy shop, café or pharmacy."),
 )  # fmt: skip
 
+_CARS = (
+    _Car(MERON, "Toyota", "Vitz", 2006, Body.hatchback, Fuel.petrol, 148_000, 1_250_000, "Vitz, cheap to run",
+         "One owner since it came, serviced every 5,000 km, new tyres in front."),
+    _Car(RAHEL, "Toyota", "Land Cruiser Prado", 2015, Body.suv, Fuel.diesel, 96_000, 9_800_000, "ፕራዶ፣ በጥሩ ሁኔታ ላይ ያለች",
+         "ሙሉ ሰነድ ያላት፣ አደጋ ያልደረሰባት፣ ቀረጥ የተከፈለ።", Language.am),
+    _Car(DAWIT, "Isuzu", "NPR", 2012, Body.truck, Fuel.diesel, 210_000, 4_300_000, "NPR with a closed box",
+         "Carried furniture between Addis and Hawassa; gearbox renewed last year."),
+    _Car(SELAM, "BYD", "Yuan Plus", 2023, Body.suv, Fuel.electric, 18_000, 4_100_000, "Yuan Plus with its charger",
+         "Charged at home overnight; the wall charger and its cable come with it."),
+    _Car(MERON, "Suzuki", "Dzire", 2021, Body.sedan, Fuel.petrol, 52_000, 2_450_000, "ዲዛየር 2021 የሚሸጥ",
+         "ነዳጅ ቆጣቢ፣ ለታክሲ ያልሠራች፣ የባንክ ብድር ይቻላል።", Language.am),
+    _Car(DAWIT, "Toyota", "HiAce", 2009, Body.minibus, Fuel.diesel, 265_000, 3_600_000, "HiAce with its line permit",
+         "Twelve seats, works every day; seen at Megenagna after six in the evening."),
+)  # fmt: skip
+
 # One new offer about every second day makes a market of six weeks.
 _BETWEEN_OFFERS = timedelta(hours=42)
 
@@ -169,11 +212,21 @@ class _MarketIsThere(Exception):
     """One of the demo addresses is taken."""
 
 
-async def seed(db: Db, passwords: Passwords, offers: ListingSettings) -> tuple[DemoAccount, ...]:
+@dataclass(frozen=True, slots=True)
+class _Offer:
+    """What is offered now."""
+
+    thing: _Home | _Car
+    listing: ListingId
+    owner: UserId
+    published_at: datetime
+
+
+async def seed(db: Db, passwords: Passwords, studio: Studio, offers: ListingSettings) -> tuple[DemoAccount, ...]:
     """Make the market, all of it or nothing; the accounts made, none if one of their addresses is taken.
 
-    Of several processes that start at once one makes it: the others wait at its first address. Raises what opening
-    an account raises: Unavailable while the database is away.
+    Of several processes that start at once one makes it: the others wait at its first address. Pictures come after it,
+    and whoever is stopped before has a market without them. Raises Unavailable while database or storage is away.
     """
     password_hash = await passwords.hash(DEMO_PASSWORD)
     try:
@@ -181,9 +234,11 @@ async def seed(db: Db, passwords: Passwords, offers: ListingSettings) -> tuple[D
             people = {account: await _open(tx, account, password_hash) for account in DEMO_ACCOUNTS}
             for name, members in _AGENCIES.items():
                 await _found(tx, name, members, people)
-            await _publish(tx, people, offers, db.clock.now())
+            offered = await _publish(tx, people, offers, db.clock.now())
     except _MarketIsThere:
         return ()
+    for owner in people.values():
+        await _picture(db, studio, owner, [offer for offer in offered if offer.owner == owner])
     return DEMO_ACCOUNTS
 
 
@@ -213,14 +268,45 @@ async def _found(tx: Tx, name: str, members: tuple[_Agent, ...], people: dict[De
         await agents.join_agency(tx, user, agency, AgencyRole.member)
 
 
-async def _publish(tx: Tx, people: dict[DemoAccount, UserId], offers: ListingSettings, now: datetime) -> None:
-    chance = Random(2018)  # noqa: S311 - a seed, so that every machine gets the same market
-    for age, home in zip(range(len(_HOMES), 0, -1), _HOMES, strict=True):
+async def _publish(tx: Tx, people: dict[DemoAccount, UserId], offers: ListingSettings, now: datetime) -> list[_Offer]:
+    chance, offered = Random(2018), []  # noqa: S311 - a seed, so that every machine gets the same market
+    aged: list[tuple[int, _Home | _Car]] = [
+        *zip(range(len(_HOMES), 0, -1), _HOMES, strict=True),
+        *zip(range(len(_HOMES), 0, -len(_HOMES) // len(_CARS)), _CARS, strict=True),
+    ]
+    for age, thing in aged:
         published_at = now - age * _BETWEEN_OFFERS + chance.random() * _BETWEEN_OFFERS
-        await listings.publish(tx, people[home.owner], _draft(home, chance), offers, published_at)
+        draft = _home_draft(thing, chance) if isinstance(thing, _Home) else _car_draft(thing)
+        listing = await listings.publish(tx, people[thing.owner], draft, offers, published_at)
+        offered.append(_Offer(thing, listing, people[thing.owner], published_at))
+    return offered
 
 
-def _draft(home: _Home, chance: Random) -> PropertyDraft:
+async def _picture(db: Db, studio: Studio, owner: UserId, offered: Sequence[_Offer]) -> None:
+    """Upload a picture for each offer of one person, and put it there."""
+    if not offered:
+        return
+    uploads = await receive(db.transaction, studio, owner, Purpose.image, _drawn(offered), db.clock.now())
+    for offer, upload in zip(offered, uploads, strict=True):
+        async with db.transaction() as tx:
+            it = Changing(Collection.listings, offer.listing, owner, version=None, now=offer.published_at)
+            await images.add(tx, it, [upload])
+
+
+async def _drawn(offered: Sequence[_Offer]) -> Files:
+    """Each thing as somebody's camera might have sent it."""
+    for offer in offered:
+        thing, sent = offer.thing, BytesIO()
+        scene = outside(thing.kind if isinstance(thing, _Home) else thing.body)
+        draw(scene, dice(2018, thing.title)).save(sent, "PNG")
+        yield File(f"{scene}.png", "image/png", _once(sent.getvalue()))
+
+
+async def _once(content: bytes) -> AsyncIterator[bytes]:
+    yield content
+
+
+def _home_draft(home: _Home, chance: Random) -> PropertyDraft:
     """The offer at a place within some 300 m of its neighbourhood's middle."""
     middle = _PLACES[home.neighborhood]
     latitude, longitude = (round(degrees + chance.uniform(-0.003, 0.003), 5) for degrees in middle)
@@ -248,3 +334,20 @@ def _price(home: _Home, latitude: float, longitude: float, chance: Random) -> De
     from_centre = kilometres((latitude, longitude), MESKEL_SQUARE)
     worth = square_meter(home.kind, home.listing_type, from_centre) * home.square_meters * chance.uniform(0.9, 1.1)
     return Decimal(asked(worth, home.listing_type))
+
+
+def _car_draft(car: _Car) -> VehicleDraft:
+    return VehicleDraft(
+        title=car.title,
+        description=car.description,
+        listing_type=ListingType.sale,
+        price=Decimal(car.price),
+        brand=car.brand,
+        model=car.model,
+        year=car.year,
+        body=car.body,
+        fuel=car.fuel,
+        mileage_km=car.mileage_km,
+        city="Addis Ababa",
+        language=car.language,
+    )

@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 from datetime import datetime, timedelta
 from typing import NamedTuple, assert_never
 
-from k2k.core.ids import ListingId
-from k2k.features.listings.bulk import ListingRow, PropertyRow, StatsRow, VehicleRow
+from k2k.core.ids import ImageId, ListingId
+from k2k.features.listings.bulk import ImageRow, ListingRow, PropertyRow, StatsRow, VehicleRow
 from k2k.features.listings.models import Language, ListingKind, ListingStatus, ListingType, PriceType
 from k2k.features.saved.bulk import SavedRow
 from k2k.seed.cars import car
@@ -17,6 +17,7 @@ from k2k.seed.hours import moment
 from k2k.seed.market import SPAN, Market
 from k2k.seed.offered import Offered
 from k2k.seed.people import Owner, agent, buyer, seller
+from k2k.seed.pictures import picture_id, some
 from k2k.seed.town import Spot, Town
 from k2k.seed.words import said_again
 
@@ -46,6 +47,7 @@ class Block:
     listings: list[ListingRow] = field(default_factory=list)
     properties: list[PropertyRow] = field(default_factory=list)
     vehicles: list[VehicleRow] = field(default_factory=list)
+    images: list[ImageRow] = field(default_factory=list)
     stats: list[StatsRow] = field(default_factory=list)
     saved: list[SavedRow] = field(default_factory=list)
 
@@ -68,6 +70,7 @@ class _Said(NamedTuple):
     neighborhood: str | None
     language: Language
     owner: Owner
+    pictures: tuple[int, ...]
 
 
 def make(market: Market, number: int) -> Block:
@@ -103,6 +106,7 @@ class _Maker:
                 self.block.vehicles.append(detail._replace(id=row.id))
             case _:
                 assert_never(said.offered.detail)
+        self._show(row.id, said.pictures, published)
         self._look_at(row.id, published)
 
     def _new(self) -> _Said:
@@ -113,7 +117,8 @@ class _Maker:
         where = (spot.neighborhood or spot.city)[1 if language is Language.am else 0]
         vehicle = dice.percent(VEHICLES)
         offered = car(dice, spot, language, today) if vehicle else home(dice, spot, where, language, today)
-        said = _Said(offered, number, *self._written(spot), language, self._owner(number))
+        pictures = some(dice, offered.detail)
+        said = _Said(offered, number, *self._written(spot), language, self._owner(number), pictures)
         self._repeatable.append(said)
         return said
 
@@ -131,7 +136,8 @@ class _Maker:
             latitude=round(said.offered.latitude + dice.gauss(0, 0.0003), 5),
             longitude=round(said.offered.longitude + dice.gauss(0, 0.0003), 5),
         )
-        return _Said(offered, said.spot, *self._written(self._town.spots[said.spot]), said.language, owner)
+        written = self._written(self._town.spots[said.spot])
+        return _Said(offered, said.spot, *written, said.language, owner, said.pictures)
 
     def _written(self, spot: Spot) -> tuple[str, str | None]:
         """City and neighbourhood as the seller writes them: one of ten by another name than the usual one."""
@@ -199,6 +205,12 @@ class _Maker:
                 return _Life(status, since, None, None)
             case _:
                 return _Life(status, published + SPAN, None, None)
+
+    def _show(self, listing: ListingId, pictures: tuple[int, ...], published: datetime) -> None:
+        for order, number in enumerate(pictures):
+            image = ImageId(uuid7(published, self._dice.getrandbits(74)))
+            media = picture_id(self._market, number)
+            self.block.images.append(ImageRow(image, listing, media, order == 0, order, published))
 
     def _look_at(self, listing: ListingId, published: datetime) -> None:
         """Most are looked at, the longer they are there the more; of fifty who look one saves it."""

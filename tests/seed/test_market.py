@@ -11,12 +11,14 @@ from collections.abc import AsyncIterator
 from dataclasses import replace
 from datetime import UTC, datetime
 from math import log
+from pathlib import Path
 from statistics import linear_regression, mean
 from typing import Any
 from uuid import UUID
 
 import asyncpg
 import pytest
+from PIL import Image
 from pydantic import SecretStr
 
 from k2k.core.clock import Clock
@@ -24,6 +26,8 @@ from k2k.core.settings import Settings
 from k2k.features.places.service import gazetteer
 from k2k.infra import migrations
 from k2k.infra.db import Db
+from k2k.infra.storage.directory import Directory
+from k2k.infra.storage.signing import Signer
 from k2k.seed.block import make
 from k2k.seed.cars import CARS
 from k2k.seed.chance import uuid7
@@ -40,8 +44,9 @@ UNTIL = datetime(2026, 11, 22, tzinfo=UTC)
 class Made:
     """A database with a market in it."""
 
-    def __init__(self, url: str, connection: asyncpg.Connection[asyncpg.Record], told: list[int]) -> None:
+    def __init__(self, url: str, connection: asyncpg.Connection[asyncpg.Record], files: Path, told: list[int]) -> None:
         self.url = url
+        self.files = files
         self.told = told
         self._connection = connection
 
@@ -59,23 +64,31 @@ async def market_in(settings: Settings, url: str, seed: int) -> Market:
     return Market(LISTINGS, seed, UNTIL, places, "no password", BLOCK)
 
 
-async def filled(servers: tuple[str, str], settings: Settings, name: str, processes: int) -> Made:
+def storage_in(files: Path) -> Directory:
+    return Directory(files, Signer([secrets.token_urlsafe(32)]), Clock())
+
+
+async def filled(servers: tuple[str, str], settings: Settings, name: str, files: Path, processes: int) -> Made:
     url = await migrations.ensure_database(servers[0], name, template=TEMPLATE)
     told: list[int] = []
-    await load(url, await market_in(settings, url, 7), processes=processes, told=told.append)
-    return Made(url, await asyncpg.connect(url), told)
+    market = await market_in(settings, url, 7)
+    await load(url, market, storage_in(files), processes=processes, told=told.append)
+    return Made(url, await asyncpg.connect(url), files, told)
 
 
 @pytest.fixture(scope="module")
-async def made(servers: tuple[str, str], settings: Settings, worker: str) -> AsyncIterator[Made]:
-    made = await filled(servers, settings, f"k2k_made_{worker}", processes=2)
+async def made(
+    servers: tuple[str, str], settings: Settings, worker: str, tmp_path_factory: pytest.TempPathFactory
+) -> AsyncIterator[Made]:
+    made = await filled(servers, settings, f"k2k_made_{worker}", tmp_path_factory.mktemp("made"), processes=2)
     yield made
     await made._connection.close()
 
 
 TABLES = {
     "users": "id", "agencies": "id", "agent_profiles": "id", "listings": "id", "properties": "id", "vehicles": "id",
-    "listing_stats": "id", "listing_texts": "id", "saved_listings": "user_id, listing_id",
+    "media": "id", "images": "id", "listing_stats": "id", "listing_texts": "id",
+    "saved_listings": "user_id, listing_id",
 }  # fmt: skip
 
 
@@ -88,25 +101,28 @@ async def contents(made: Made) -> dict[str, str]:
 
 
 async def test_the_same_number_makes_the_same_rows(
-    made: Made, servers: tuple[str, str], settings: Settings, worker: str
+    made: Made, servers: tuple[str, str], settings: Settings, worker: str, tmp_path: Path
 ) -> None:
     """However many processes make them."""
-    again = await filled(servers, settings, f"k2k_again_{worker}", processes=1)
+    again = await filled(servers, settings, f"k2k_again_{worker}", tmp_path, processes=1)
     assert await contents(again) == await contents(made)
     await again._connection.close()
     assert made.told[-1] == again.told[-1] == LISTINGS
     assert len(made.told) == 2
 
 
-async def test_what_is_stopped_leaves_whole_listings(servers: tuple[str, str], settings: Settings, worker: str) -> None:
+async def test_what_is_stopped_leaves_whole_listings(
+    servers: tuple[str, str], settings: Settings, worker: str, tmp_path: Path
+) -> None:
     url = await migrations.ensure_database(servers[0], f"k2k_stopped_{worker}", template=TEMPLATE)
 
     def stop(_stored: int) -> None:
         raise InterruptedError
 
+    market = replace(await market_in(settings, url, 7), listings=300, block=100)
     with pytest.raises(InterruptedError):
-        await load(url, replace(await market_in(settings, url, 7), listings=300, block=100), processes=1, told=stop)
-    stopped = Made(url, await asyncpg.connect(url), [])
+        await load(url, market, storage_in(tmp_path), processes=1, told=stop)
+    stopped = Made(url, await asyncpg.connect(url), tmp_path, [])
     counts = await stopped.rows(
         "select count(*), count(texts.id), count(properties.id) + count(vehicles.id) from listings "
         "left join listing_texts as texts using (id) left join properties using (id) left join vehicles using (id)"
@@ -166,6 +182,20 @@ async def test_all_that_is_counted_is_there(made: Made) -> None:
     assert await made.one("select min(heat) > 0 and max(view_count) > 10 and max(save_count) > 0 from listing_stats")
     assert await made.one("select count(*) from agent_profiles") == LISTINGS // 100
     assert await made.one("select count(*) from listing_history") == 0
+
+
+async def test_most_show_pictures_that_are_there(made: Made) -> None:
+    shown = await made.one("select count(distinct listing_id) from images")
+    assert 0.85 < shown / LISTINGS < 0.95
+    primaries = await made.one("select count(*) from images where is_primary and display_order = 0")
+    assert primaries == shown
+    media = await made.rows("select id, color, blurhash from media where width = 960 and height = 640")
+    assert len(media) == await made.one("select count(*) from media")
+    assert len({blurhash for _, _, blurhash in media}) > 0.9 * len(media), "they differ"
+    for media_id, *_ in media:
+        for size, widest in (("large", 960), ("medium", 960), ("small", 320)):
+            with Image.open(made.files / "images" / f"{media_id}-{size}.webp") as picture:
+                assert (picture.format, max(picture.size)) == ("WEBP", widest)
 
 
 async def test_prices_fall_with_the_distance_to_meskel_square(made: Made) -> None:

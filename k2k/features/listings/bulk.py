@@ -1,7 +1,7 @@
 """Listings by the hundred thousand, as rows: for markets made up in development.
 
-A trigger writes the texts at the end of the statement that adds the listings, so all that stands in a text comes first
-within the transaction: details here, and whoever adds images adds them before. Their foreign keys may be deferred.
+A trigger writes the texts at the end of the statement that adds the listings, so all that stands in a text, details and
+images, comes first within the transaction. Their foreign keys may be deferred.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from datetime import date, datetime
 from decimal import Decimal
 from typing import NamedTuple
 
-from k2k.core.ids import AgencyId, ListingId, UserId
+from k2k.core.ids import AgencyId, ImageId, ListingId, MediaId, UserId
 from k2k.infra.bulk import Bulk
 from k2k.infra.sql import Queries
 from k2k.infra.transaction import Reader
@@ -93,6 +93,17 @@ class VehicleRow(NamedTuple):
     import_status: str
 
 
+class ImageRow(NamedTuple):
+    """A row of images."""
+
+    id: ImageId
+    listing_id: ListingId
+    media_id: MediaId
+    is_primary: bool
+    display_order: int
+    created_at: datetime
+
+
 class StatsRow(NamedTuple):
     """A row of listing_stats, with the moment when its views and saves came."""
 
@@ -123,11 +134,13 @@ async def load_listings(
     listings: Sequence[ListingRow],
     properties: Sequence[PropertyRow],
     vehicles: Sequence[VehicleRow],
+    images: Sequence[ImageRow],
     stats: Sequence[StatsRow],
 ) -> None:
-    """Add listings with their details, and thereby their texts, and the counters of those that were looked at."""
+    """Add listings with their details and images, and thereby their texts, and the counters of what was looked at."""
     await bulk.copy("properties", PropertyRow._fields, properties)
     await bulk.copy("vehicles", VehicleRow._fields, vehicles)
+    await bulk.copy("images", ImageRow._fields, images)
     await bulk.copy("listings", ListingRow._fields, listings)
     columns = list(map(list, zip(*stats, strict=True))) or [[], [], [], []]
     await bulk.run(LOAD_STATS, *columns)
