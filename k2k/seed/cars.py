@@ -150,7 +150,7 @@ def car(dice: Dice, spot: Spot, language: Language, today: date) -> Offered:
         latitude=round(dice.gauss(spot.latitude, spot.spread), 5),
         longitude=round(dice.gauss(spot.longitude, spot.spread), 5),
         amenities=[],
-        features=dice.sample(_FEATURES, dice.below(5)),
+        features=dice.several(_FEATURES, dice.below(5)),
         unit_hash=_unit(dice),
         detail=detail,
     )

@@ -5,6 +5,7 @@ from __future__ import annotations
 from bisect import bisect
 from collections.abc import Sequence
 from datetime import datetime
+from functools import lru_cache
 from hashlib import blake2b
 from random import Random
 from typing import TypeVar
@@ -28,6 +29,11 @@ class Dice(Random):
         """One of them, each as often."""
         return things[int(self.random() * len(things))]
 
+    def several(self, things: Sequence[Thing], count: int) -> list[Thing]:
+        """So many of them, none twice."""
+        left = list(things)
+        return [left.pop(int(self.random() * len(left))) for _ in range(count)]
+
     def weighed(self, things: Sequence[Thing], until: Sequence[float]) -> Thing:
         """One of them, by the sums of their weights up to each."""
         return things[bisect(until, self.random() * until[-1])]
@@ -38,6 +44,7 @@ def chance(seed: int, *names: object) -> Dice:
     return Dice("/".join(map(str, (seed, *names))))
 
 
+@lru_cache(50_000)  # an agent has a hundred listings
 def id_of(seed: int, kind: str, number: int, born: datetime) -> UUID:
     """The UUIDv7 (RFC 9562) of something by its kind and number, born at that moment."""
     digest = blake2b(f"{seed}/{kind}/{number}".encode(), digest_size=10).digest()

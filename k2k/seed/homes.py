@@ -75,8 +75,8 @@ def home(dice: Dice, spot: Spot, where: str, language: Language, today: date) ->
         description=home_text(dice, language),
         latitude=latitude,
         longitude=longitude,
-        amenities=[] if one.kind is PropertyType.land else dice.sample(_AMENITIES, dice.below(6)),
-        features=dice.sample(_FEATURES, dice.below(4)),
+        amenities=[] if one.kind is PropertyType.land else dice.several(_AMENITIES, dice.below(6)),
+        features=dice.several(_FEATURES, dice.below(4)),
         unit_hash=_unit(dice, spot),
         detail=_details(dice, one.kind, bedrooms, area, today, to_let=to_let),
     )

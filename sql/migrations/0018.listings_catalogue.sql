@@ -205,27 +205,29 @@ return jsonb_build_object(
         'mileage_km', detail -> 'mileage_km', 'fuel', detail -> 'fuel', 'transmission', detail -> 'transmission')
     end;
 
--- The texts of these listings as they follow from what is stored now.
+-- The texts of these listings as they follow from what is stored now. "offset 0" has each costly part made once, though
+-- it is used twice; the document is put together from texts, as joining jsonb would copy it.
 create function built_texts(wanted uuid[]) returns table (id uuid, card text, document text)
 language sql stable as $$
 select listing.id,
        left(listing_card(listing, detail.fields)::text, -1) || ', "image": ' || coalesce(pictures.first, 'null'),
-       left((listing_fields(listing) || coalesce(detail.fields, '{}'))::text, -1)
+       left(listing_fields(listing)::text, -1) || coalesce(', ' || substr(left(detail.fields::text, -1), 2), '')
            || ', "images": [' || coalesce(pictures.all_of_them, '') || ']'
 from unnest(wanted) as asked (id)
 join listings as listing using (id)
 left join properties as property using (id)
 left join vehicles as vehicle using (id)
 cross join lateral (
-    select (case listing.kind when 'property' then to_jsonb(property) else to_jsonb(vehicle) end) - 'id'
+    select (case listing.kind when 'property' then to_jsonb(property) else to_jsonb(vehicle) end) - 'id' offset 0
 ) as detail (fields)
 left join lateral (
-    select (array_agg(picture.text order by is_primary desc, display_order, picture.id))[1],
-           string_agg(picture.text, ', ' order by display_order, picture.id)
+    select string_agg(text, ', '), coalesce(max(text) filter (where is_primary), min(text) filter (where place = 1))
     from (
-        select image.id, is_primary, display_order, image_text(image, media) as text
-        from images as image join media on media.id = media_id where listing_id = listing.id) as picture
-) as pictures (first, all_of_them) on true
+        select is_primary, image_text(image, media) as text,
+               row_number() over (order by display_order, image.id) as place
+        from images as image join media on media.id = media_id where listing_id = listing.id
+        order by display_order, image.id offset 0) as picture
+) as pictures (all_of_them, first) on true
 $$;
 
 create function write_listing_texts(changed uuid[]) returns void language sql as $$
