@@ -330,12 +330,13 @@ update listings set warned_at = $1 from due where listings.id = due.id
 returning listings.id, owner_id, expires_at;
 
 -- name: list_history
--- What changed in a listing, newest first, for its owner ($2) and the agents of its agency.
+-- What changed in a listing, newest first, for its owner ($2) and the agents of its agency. Who of the staff did
+-- something does not concern them.
 select coalesce(jsonb_agg(jsonb_build_object(
-           'version', version, 'at', utc(at), 'changed_by', changed_by, 'field', field, 'before', before,
-           'after', after) order by id desc), '[]') as body
+           'version', version, 'at', utc(at), 'changed_by', case when changed_by = owner_id then changed_by end,
+           'field', field, 'before', before, 'after', after) order by id desc), '[]') as body
 from (
-    select history.* from listing_history as history join listings on listings.id = listing_id
+    select history.*, owner_id from listing_history as history join listings on listings.id = listing_id
     where listing_id = $1 and deleted_at is null and (owner_id = $2 or exists (
         select from agent_profiles
         where user_id = $2 and agent_profiles.agency_id = listings.agency_id and deleted_at is null))

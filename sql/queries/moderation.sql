@@ -121,12 +121,20 @@ with this as materialized (
     from this
     join images as own on own.listing_id = this.id
     join media as picture on picture.id = own.media_id
-    join media as lookalike on lookalike.phash is not null
-        and hash_bands(lookalike.phash) && hash_neighbours(picture.phash)
-        and bit_count((lookalike.phash # picture.phash)::bit(64)) <= 4
-    join images as theirs on theirs.media_id = lookalike.id and theirs.listing_id <> this.id
-    -- Pictures without any shape are all alike.
-    where bit_count(picture.phash::bit(64)) between 4 and 60
+    cross join lateral (
+        select listing_id, count(*) over () as shown
+        from (
+            select image.listing_id
+            from media as lookalike
+            join images as image on image.media_id = lookalike.id and image.listing_id <> this.id
+            join listings as other on other.id = image.listing_id and is_on_offer(other)
+            where lookalike.phash is not null
+              and hash_bands(lookalike.phash) && hash_neighbours(picture.phash)
+              and bit_count((lookalike.phash # picture.phash)::bit(64)) <= 4
+            limit $3::int + 1) as showing
+    ) as theirs
+    -- Pictures without any shape are all alike, and one that many show (a brochure's, a developer's) says nothing.
+    where bit_count(picture.phash::bit(64)) between 4 and 60 and theirs.shown <= $3
     group by theirs.listing_id
     union all
     select other.id, 'alike', 0.8 * similarity(other.title, this.title)

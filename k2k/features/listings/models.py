@@ -313,7 +313,7 @@ class HistoryEntry(Answer):
 
     version: int = Field(description="The version that the change made")
     at: Moment
-    changed_by: UserId | None = Field(description="Empty where time did it")
+    changed_by: UserId | None = Field(description="Empty where time or a moderator did it")
     field: str
     before: JsonValue
     after: JsonValue

@@ -25,6 +25,8 @@ from k2k.ops.registry import Json
 
 MOST_FOUND = 20
 """Candidates that one look brings: whoever offers all the flats of a new house shall not fill the queue."""
+MOST_SHARING = 20
+"""A picture that more listings on the market show is a brochure's, and no evidence."""
 MOST_SHOWN = 100
 """Reports or candidates shown of one listing."""
 
@@ -143,7 +145,7 @@ async def find_moderated(db: Reader, listing: ListingId, host: str) -> Json[Mode
 
 async def find_duplicates(tx: Tx, listing: ListingId) -> None:
     """Note down what may be the same as this listing, and hold all of them."""
-    await tx.run(FIND_DUPLICATES, listing, MOST_FOUND)
+    await tx.run(FIND_DUPLICATES, listing, MOST_FOUND, MOST_SHARING)
 
 
 async def find_pair(db: Reader, listing: ListingId, other: ListingId, by: UserId, now: datetime) -> PairRow | None:

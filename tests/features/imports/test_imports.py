@@ -16,6 +16,8 @@ from k2k.features.agents.models import AgencyDraft, ProfileDraft
 from k2k.features.imports import chunks, service
 from k2k.features.imports.chunks import ImportChunk, importing
 from k2k.features.imports.errors import ImportEnded, TooManyImports
+from k2k.features.listings.inspection import InspectListing
+from k2k.features.moderation.service import inspecting
 from k2k.infra.jobs.job import Attempt
 from k2k.ops.permissions import Role
 from tests.features.imports.sheets import (
@@ -520,6 +522,7 @@ async def test_a_worker_goes_through_a_file_by_itself(workplace: Workplace) -> N
     for _ in range(2):
         worker = workplace.worker()
         worker.bind(ImportChunk, importing(workplace.db, workplace.settings.listings))
+        worker.bind(InspectListing, inspecting(workplace.db))
         await worker.start()
     row = await settled(workplace.db, import_id)
     assert (row["state"], row["created"]) == ("finished", 450)

@@ -11,6 +11,7 @@ from uuid import UUID, uuid4
 
 import pytest
 
+from k2k.features.moderation import store
 from tests.features.moderation.desk import Desk, inspected
 from tests.support import Api, Node, People, Person, a_property, a_vehicle, eventually
 
@@ -166,6 +167,23 @@ async def test_pictures_further_apart_are_not(
     await pictured(node, api, rival, other, flipped(shown, *bits))
     await inspected(node)
     assert await desk.pairs(house) == {}
+
+
+async def test_a_picture_that_many_show_says_nothing(
+    api: Api, node: Node, people: People, desk: Desk, seller: Person, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """But one that only closed listings show besides does."""
+    monkeypatch.setattr(store, "MOST_SHARING", 2)
+    brochure = a_hash()
+    houses = [await people.listing(seller) for _ in range(4)]
+    for house in houses:
+        await pictured(node, api, seller, house, brochure)
+    await inspected(node)
+    assert await desk.pairs(houses[3]) == {}
+    await changed(api, seller, houses[0], status="sold")
+    await changed(api, seller, houses[3], description="Looked at again")
+    await inspected(node)
+    assert (await desk.pairs(houses[3])).keys() == {houses[1], houses[2]}
 
 
 async def test_pictures_that_show_nothing_say_nothing(
