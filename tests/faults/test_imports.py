@@ -9,6 +9,8 @@ import sys
 import pytest
 
 from k2k.features.imports.chunks import ImportChunk, importing
+from k2k.features.listings.inspection import InspectListing
+from k2k.features.moderation.service import inspecting
 from tests.features.imports.sheets import a_seller, brought, rows, settled, sheet, titles
 from tests.support import ROOT, Workplace, eventually
 
@@ -19,6 +21,8 @@ from k2k.core.clock import Clock
 from k2k.core.settings import load
 from k2k.features.imports import store
 from k2k.features.imports.chunks import ImportChunk, importing
+from k2k.features.listings.inspection import InspectListing
+from k2k.features.moderation.service import inspecting
 from k2k.infra.db import Db
 from k2k.infra.jobs.worker import Worker
 
@@ -50,6 +54,7 @@ async def main():
 
     store.advance_import = advancing
     worker.bind(ImportChunk, counting)
+    worker.bind(InspectListing, inspecting(db))
     await worker.start()
     await asyncio.sleep(60)
 
@@ -75,6 +80,7 @@ async def test_a_worker_killed_at_a_chunk_has_done_it_wholly_or_not_at_all(workp
     assert 0 < len(await titles(db, owner)) < count
     heir = workplace.worker(heartbeat_seconds=0.5)
     heir.bind(ImportChunk, importing(db, workplace.settings.listings))
+    heir.bind(InspectListing, inspecting(db))
     await heir.start()
     row = await settled(db, import_id)
     assert (row["state"], row["created"], row["changed"], row["failed"]) == ("finished", count - 1, 0, 1)

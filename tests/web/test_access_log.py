@@ -29,7 +29,7 @@ async def test_a_request_is_one_line_without_its_query(node: Node, people: Peopl
     buyer = await people.buyer()
     with capture_logs() as logged:
         await node.api.get("/properties?limit=1&token=hush", token=buyer.token)
-    (line,) = logged
+    (line,) = requests(logged)
     assert line.keys() == {*LINE, "user"}
     assert (line["method"], line["path"], line["status"]) == ("GET", f"{PREFIX}/properties", 422)
     assert (line["address"], line["user"], line["log_level"]) == ("127.0.0.1", str(buyer.id), "info")
@@ -40,7 +40,7 @@ async def test_a_line_names_nobody_where_nobody_proved_who_they_are(node: Node) 
     for token in (None, "nonsense"):
         with capture_logs() as logged:
             await node.api.get("/auth/me", token=token)
-        (line,) = logged
+        (line,) = requests(logged)
         assert line.keys() == LINE
 
 
@@ -65,7 +65,8 @@ async def test_a_real_process_writes_the_id_that_the_client_was_told(
 async def test_a_probe_that_finds_all_well_is_told_to_nobody_but_who_debugs(node: Node, path: str) -> None:
     with capture_logs() as logged:
         await node.api.get(path, prefix="")
-    assert [line["log_level"] for line in logged] == ["debug"]
+    # A socket of an earlier story may end just now, and is told then.
+    assert [line["log_level"] for line in requests(logged) if line["path"] == path] == ["debug"]
 
 
 async def test_a_probe_that_finds_something_wrong_is_told(node: Node, monkeypatch: pytest.MonkeyPatch) -> None:

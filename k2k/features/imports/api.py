@@ -84,10 +84,11 @@ async def list_import_errors(call: Call, path: ImportPath, query: Page) -> Reply
     "/imports/{import_id}",
     may=Permission.offer_listings,
     rpc="import.cancel",
+    repeats=Repeats.freely,
     raises=(ImportNotFound, ImportEnded),
 )
 async def cancel_import(call: Call, path: ImportPath) -> Json[Import]:
-    """Stop one of my imports where it is. What it has written stays."""
+    """Stop one of my imports where it is. What it has written stays; asked again nothing more happens."""
     async with call.transaction() as tx:
         return await service.cancel(tx, path.import_id, call.user.id)
 

@@ -8,6 +8,8 @@ from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
 
+from pydantic_core import from_json
+
 from k2k.core.errors import DomainError
 from k2k.core.ids import ImportId, UserId
 from k2k.features.imports import reading, store
@@ -132,10 +134,13 @@ async def list_errors(db: Reader, import_id: ImportId, owner: UserId, page: Page
 
 
 async def cancel(tx: Tx, import_id: ImportId, owner: UserId) -> Json[Import]:
-    """End one's own import where it is; what it has written stays. Raises ImportNotFound or ImportEnded."""
+    """End one's own import where it is; what it has written stays. Once more does nothing.
+
+    Raises ImportNotFound, or ImportEnded where it came to another end.
+    """
     ended = await end(tx, import_id, owner, ImportState.cancelled)
     found = await get_import(tx, import_id, owner)
-    if not ended:
+    if not ended and from_json(found)["state"] != ImportState.cancelled:
         raise ImportEnded
     return found
 
