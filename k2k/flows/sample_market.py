@@ -274,7 +274,7 @@ async def _publish(tx: Tx, people: dict[DemoAccount, UserId], offers: ListingSet
         *zip(range(len(_HOMES), 0, -1), _HOMES, strict=True),
         *zip(range(len(_HOMES), 0, -len(_HOMES) // len(_CARS)), _CARS, strict=True),
     ]
-    for age, thing in aged:
+    for age, thing in sorted(aged, key=lambda one: one[0], reverse=True):
         published_at = now - age * _BETWEEN_OFFERS + chance.random() * _BETWEEN_OFFERS
         draft = _home_draft(thing, chance) if isinstance(thing, _Home) else _car_draft(thing)
         listing = await listings.publish(tx, people[thing.owner], draft, offers, published_at)

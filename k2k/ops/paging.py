@@ -11,7 +11,8 @@ from typing import Annotated, ClassVar, TypeVar
 from urllib.parse import urlencode
 from uuid import UUID
 
-from pydantic import AwareDatetime, BaseModel, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, Field
+from pydantic_core import PydanticCustomError
 
 from k2k.core.errors import Invalid, Problem
 from k2k.core.settings import AuthSettings
@@ -23,18 +24,28 @@ PAGED = ("X-Total-Count", "X-Total-Count-Relation", "Link")
 """The headers of a list by skip and limit; the last two only where there is something to say."""
 
 
+FURTHEST = 10_000
+
+
+def _not_too_deep(skip: int) -> int:
+    if skip > FURTHEST:
+        message = "Lists go no further than {furthest}: ask for less, or search, which goes on from a cursor"
+        raise PydanticCustomError("too_deep", message, {"furthest": FURTHEST})
+    return skip
+
+
 class Page(Input):
     """A part of a list, by place. Deep places are dear to find, so there is an end to them."""
 
-    FURTHEST: ClassVar[int] = 10_000
-
-    skip: int = Field(default=0, ge=0, le=FURTHEST, description="Deeper than 10,000 only a cursor search goes")
+    skip: Annotated[int, AfterValidator(_not_too_deep)] = Field(
+        default=0, ge=0, json_schema_extra={"maximum": FURTHEST}, description="Deeper only a cursor search goes"
+    )
     limit: int = Field(default=100, ge=1, le=100)
 
     @property
     def count_to(self) -> int:
         """How far counting needs to go to tell an exact total from a larger one."""
-        return self.FURTHEST + 1
+        return FURTHEST + 1
 
     def headers(self, address: str, total: int) -> dict[str, str]:
         """X-Total-Count, exact to 10,000, and Link (RFC 8288) to the neighbouring parts of the list at `address`.
@@ -42,11 +53,11 @@ class Page(Input):
         The links ask for the same as this part did, whatever else its model has.
         """
         same = urlencode(self.model_dump(mode="json", exclude_unset=True, exclude={"skip", "limit"}), doseq=True)
-        headers = {"X-Total-Count": str(min(total, self.FURTHEST))}
-        if total > self.FURTHEST:
+        headers = {"X-Total-Count": str(min(total, FURTHEST))}
+        if total > FURTHEST:
             headers["X-Total-Count-Relation"] = "gte"
         neighbours = {"next": self.skip + self.limit, "prev": max(0, self.skip - self.limit)}
-        if neighbours["next"] >= total or neighbours["next"] > self.FURTHEST:
+        if neighbours["next"] >= total or neighbours["next"] > FURTHEST:
             del neighbours["next"]
         if self.skip == 0:
             del neighbours["prev"]

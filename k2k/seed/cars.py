@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from datetime import date
 from decimal import Decimal
+from functools import cache
 from hashlib import sha256
 from itertools import accumulate
 from math import exp
@@ -113,7 +114,6 @@ CARS: Final = (
     Car("Dodai", "Gena", Body.motorcycle, 6, 2023, 210, _ELECTRIC, None, 3.6, 150),
     Car("Caterpillar", "320 Excavator", Body.machinery, 4, 2000, 26000, _DIESEL, 7010),
 )
-_SHARES = list(accumulate(one.share for one in CARS))
 # Seats and doors.
 _ROOM = {
     Body.minibus: (15, 4), Body.bus: (49, 2), Body.truck: (3, 2), Body.machinery: (1, 1), Body.motorcycle: (2, 0),
@@ -137,7 +137,7 @@ _IMPORTED = tuple(ImportStatus)
 
 def car(dice: Dice, spot: Spot, language: Language, today: date) -> Offered:
     """A vehicle that stands at about that spot."""
-    one = dice.weighed(CARS, _SHARES)
+    one = dice.weighed(*_made_by(today.year))
     detail = _details(dice, one, today)
     worth = one.price * 1000 * dice.lognormvariate(0, 0.07) * _left_of_it(detail, today)
     to_let = dice.percent(7)
@@ -154,6 +154,13 @@ def car(dice: Dice, spot: Spot, language: Language, today: date) -> Offered:
         unit_hash=_unit(dice),
         detail=detail,
     )
+
+
+@cache
+def _made_by(year: int) -> tuple[tuple[Car, ...], list[int]]:
+    """The models that there are in a year, and the sums of how often they are offered."""
+    cars = tuple(one for one in CARS if one.since <= year)
+    return cars, list(accumulate(one.share for one in cars))
 
 
 def _left_of_it(detail: VehicleRow, today: date) -> float:

@@ -34,9 +34,8 @@ async def load(url: str, market: Market, storage: Storage, *, processes: int, to
     pool = ProcessPoolExecutor(processes, multiprocessing.get_context("spawn"), _end_with_parent)
     try:
         async with Bulk.open(url) as bulk:
-            pictures = await stock(market, pool, storage)
             async with bulk.transaction():
-                await load_people(bulk, market)
+                pictures, _ = await asyncio.gather(stock(market, pool, storage), load_people(bulk, market))
                 await load_media(bulk, pictures)
             await _load_blocks(url, market, pool, told)
             await bulk.analyze()

@@ -1,4 +1,5 @@
 drop function place_name;
+drop function places_within;
 drop function place_of;
 drop table place_names;
 drop function place_key;

@@ -49,6 +49,15 @@ select coalesce(
     (select id from town))
 $$;
 
+-- The places of this name, and all that lies in them.
+create function places_within(wanted text) returns setof int language sql stable parallel safe strict as $$
+with recursive inside as (
+    select place_id as id from place_names where place_key(name) = place_key(wanted)
+    union select places.id from places join inside on parent_id = inside.id
+)
+select id from inside
+$$;
+
 -- A place by its names in English and Amharic, as clients get it; null for none.
 create function place_name(wanted int) returns jsonb language sql stable parallel safe strict as $$
 select jsonb_build_object(

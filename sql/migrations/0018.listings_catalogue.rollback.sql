@@ -24,7 +24,7 @@ alter table properties
     drop column lot_square_meters, drop column floor, drop column floors, drop column furnishing,
     drop column condition, drop column parking, drop column available_from,
     alter constraint properties_id_fkey not deferrable;
-drop index listings_newest;
+drop index listings_newest, listings_newest_of_all, listings_priced, listings_elsewhere, listings_review;
 create index listings_newest on listings (kind, created_at desc, id desc)
     where status = 'active' and deleted_at is null;
 alter table listings

@@ -23,6 +23,8 @@ alter table listings
 
 update listings set published_at = created_at where published_at is null and status not in ('draft', 'pending_review');
 update listings set price_period = 'month' where listing_type = 'rent';
+-- As if they had been published now: their owners are warned in time.
+update listings set expires_at = now() + interval '60 days' where status = 'active';
 update listings set place_id = place_of(country, city, neighborhood);
 alter table listings
     add check ((listing_type = 'rent') = (price_period is not null)),
@@ -31,6 +33,13 @@ alter table listings
 drop index listings_newest;
 create index listings_newest on listings (kind, published_at desc, id desc)
     where status = 'active' and deleted_at is null;
+create index listings_newest_of_all on listings (published_at desc, id desc)
+    where status = 'active' and deleted_at is null;
+create index listings_priced on listings (kind, listing_type, currency, price)
+    where status = 'active' and deleted_at is null;
+-- What no gazetteer knows is found by its words.
+create index listings_elsewhere on listings (place_key(city))
+    where place_id is null and status = 'active' and deleted_at is null;
 create index listings_place on listings (place_id, published_at desc) where status = 'active' and deleted_at is null;
 create index listings_featured on listings (kind, published_at desc, id desc)
     where is_featured and status = 'active' and deleted_at is null;

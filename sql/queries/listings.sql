@@ -1,21 +1,23 @@
 -- Listings of all kinds, with what they are as properties or vehicles. Deleted ones stay as rows and are seen by nobody.
 
 -- name: list_listings
--- The market for everyone, newest first, of the kinds $1, and how many there are, counted no further than $4. The
--- place in the list is found in the index; only the texts of the page itself are read.
+-- The market for everyone, newest first, and how many there are, counted no further than $3. The place in the list is
+-- found in the index; only the texts of the page itself are read.
 with page as materialized (
     select id, published_at from listings
-    where kind = any ($1::text[]) and status = 'active' and deleted_at is null /* filters */
+    where status = 'active' and deleted_at is null /* filters */
     order by published_at desc, id desc
-    offset $2 limit $3
+    offset $1 limit $2
 )
 select (select count(*) from (
-            select from listings
-            where kind = any ($1::text[]) and status = 'active' and deleted_at is null /* filters */
-            limit $4) as counted)::int as total,
+            select from listings where status = 'active' and deleted_at is null /* filters */ limit $3) as counted)::int
+           as total,
        json_list(array(
            select document from shown_listings(
-               array(select id from page order by published_at desc, id desc), $5, $6) order by place)) as body
+               array(select id from page order by published_at desc, id desc), $4, $5) order by place)) as body
+-- filter: kind
+-- Of one kind; a list of kinds would not be in the order of the index.
+and kind = $value
 -- filter: property_types
 -- Of one of these types.
 and exists (select from properties where properties.id = listings.id and property_type = any ($value::text[]))
@@ -56,13 +58,9 @@ and price >= $value
 -- Not dearer.
 and price <= $value
 -- filter: city
--- There, by any of the place's names, or as the seller wrote it.
-and (place_key(city) = (select place_key($value)) or place_id in (
-    with recursive inside as (
-        select place_id as id from place_names where place_key(name) = place_key($value)
-        union select places.id from places join inside on parent_id = inside.id
-    )
-    select id from inside))
+-- There, by any of the place's names; what no gazetteer knows, as the seller wrote it.
+and (place_id = any (array(select places_within($value)))
+     or place_id is null and place_key(city) = (select place_key($value)))
 -- filter: search
 -- Where the words stand as they were typed.
 and (title ilike $value or description ilike $value or neighborhood ilike $value)
@@ -87,27 +85,48 @@ select json_list(array(
         order by heat desc, listings.id desc limit $2), $3, $4) order by place)) as body;
 
 -- name: similar_listings
--- What somebody who looks at this may also look at: the same kind and trade in the same city, and of these the nearest
--- in price. No row if the listing is not there for the viewer ($3).
+-- What somebody who looks at this may also look at: the same kind and trade, a property in the same city, and of these
+-- the likest and nearest in price. Looked for among the newest of the same place and those with about the same price,
+-- some hundreds each, however large the market is. No row if the listing is not there for the viewer ($3).
+with this as materialized (
+    select listings.*, property_type, lower(brand) as brand
+    from listings
+    left join properties on properties.id = listings.id
+    left join vehicles on vehicles.id = listings.id
+    where listings.id = $1 and kind = any ($5::text[]) and deleted_at is null and (status = 'active' or owner_id = $3)
+), candidates as materialized (
+    select near.id from this cross join lateral (
+        select id from listings where place_id = this.place_id and status = 'active' and deleted_at is null
+        order by published_at desc limit 400) as near
+    union
+    select dearer.id from this cross join lateral (
+        select id from listings
+        where (kind, listing_type, currency) = (this.kind, this.listing_type, this.currency) and price >= this.price
+          and status = 'active' and deleted_at is null
+        order by price limit 200) as dearer
+    union
+    select cheaper.id from this cross join lateral (
+        select id from listings
+        where (kind, listing_type, currency) = (this.kind, this.listing_type, this.currency) and price < this.price
+          and status = 'active' and deleted_at is null
+        order by price desc limit 200) as cheaper
+)
 select json_list(array(
     select document from shown_listings(array(
         select other.id
-        from listings as other
-        left join properties as other_property on other_property.id = other.id
-        left join vehicles as other_vehicle on other_vehicle.id = other.id
-        where other.id <> listing.id and other.kind = listing.kind and other.status = 'active'
-          and other.deleted_at is null and other.listing_type = listing.listing_type
-          and other.currency = listing.currency and other.price between listing.price * 0.5 and listing.price * 2
-          and (place_key(other.city) = place_key(listing.city) or listing.kind = 'vehicle')
-        order by (other_property.property_type is not distinct from property.property_type
-                  and lower(other_vehicle.brand) is not distinct from lower(vehicle.brand)) desc,
-                 abs(ln(other.price / listing.price)), other.id
+        from candidates
+        join listings as other using (id)
+        left join properties on properties.id = other.id
+        left join vehicles on vehicles.id = other.id
+        where other.id <> this.id and (other.kind, other.listing_type, other.currency)
+              = (this.kind, this.listing_type, this.currency)
+          and other.price between this.price * 0.5 and this.price * 2
+          and (this.kind = 'vehicle' or place_key(other.city) = place_key(this.city))
+        order by (properties.property_type is not distinct from this.property_type
+                  and lower(vehicles.brand) is not distinct from this.brand) desc,
+                 abs(ln(other.price / this.price)), other.id
         limit $2), $3, $4) order by place)) as body
-from listings as listing
-left join properties as property on property.id = listing.id
-left join vehicles as vehicle on vehicle.id = listing.id
-where listing.id = $1 and listing.kind = any ($5::text[]) and listing.deleted_at is null
-  and (listing.status = 'active' or listing.owner_id = $3);
+from this;
 
 -- name: get_listing
 -- An active listing is for everyone, any other for its owner and the agents of its agency ($2, null: nobody).
@@ -253,11 +272,17 @@ select (listing).status, (listing).price, (listing).currency, (previous).status 
 from listed;
 
 -- name: delete_listing
--- Deleting keeps the row for what refers to it; nobody but the owner gets one.
-update listings set deleted_at = $3, updated_at = $3, changed_by = $2, version = version + 1
-where id = $1 and owner_id = $2 and kind = any ($4::text[]) and deleted_at is null
-  and ($5::int is null or version = $5)
-returning id;
+-- Deleting keeps the row for what refers to it, but not its pictures, which nothing refers to then and so are collected.
+-- Nobody but the owner gets a row.
+with gone as (
+    update listings set deleted_at = $3, updated_at = $3, changed_by = $2, version = version + 1
+    where id = $1 and owner_id = $2 and kind = any ($4::text[]) and deleted_at is null
+      and ($5::int is null or version = $5)
+    returning id
+), pictures as (
+    delete from images using gone where listing_id = gone.id
+)
+select id from gone;
 
 -- name: public_listings
 -- Which of these everybody may see.
@@ -343,37 +368,39 @@ from (
     order by history.id desc offset $3 limit $4) as part;
 
 -- name: price_history
--- What was asked for it, oldest first: at first, and after each change of price or currency.
+-- What was asked for it in public, oldest first, the last $2 prices: when it was published, and after each change.
 with changes as (
-    select min(id) as id, version, min(at) as at,
+    select min(id) as id, min(at) as at,
            min(before #>> '{}') filter (where field = 'price') as price_before,
-           min(after #>> '{}') filter (where field = 'price') as price_after,
+           min(after #>> '{}') filter (where field = 'price') as price,
            min(before #>> '{}') filter (where field = 'currency') as currency_before,
-           min(after #>> '{}') filter (where field = 'currency') as currency_after
+           min(after #>> '{}') filter (where field = 'currency') as currency
     from listing_history where listing_id = $1 and field in ('price', 'currency') group by version
-), asked as (
-    -- Each change knows one side of itself; what it does not name is as at the next one that does, or as it is now.
-    select changes.at, changes.version,
-           coalesce(changes.price_after,
-                    (select later.price_before from changes as later
-                     where later.id > changes.id and later.price_before is not null order by later.id limit 1),
-                    listing.price::text) as price,
-           coalesce(changes.currency_after,
-                    (select later.currency_before from changes as later
-                     where later.id > changes.id and later.currency_before is not null order by later.id limit 1),
-                    listing.currency) as currency
-    from changes, listings as listing where listing.id = $1
+), steps as (
+    select id, at, price, currency from changes
     union all
-    select listing.created_at, 1,
-           coalesce((select price_before from changes where price_before is not null order by id limit 1),
-                    listing.price::text),
-           coalesce((select currency_before from changes where currency_before is not null order by id limit 1),
-                    listing.currency)
-    from listings as listing where listing.id = $1
+    -- At first it was what the first change of it found, or what it is now.
+    select 0, created_at,
+           coalesce((select price_before from changes where price_before is not null order by id limit 1), price::text),
+           coalesce((select currency_before from changes where currency_before is not null order by id limit 1), currency)
+    from listings where id = $1
+), asked as (
+    -- What a change does not name is as it was before.
+    select id, at, lead(at) over (order by id) as until,
+           first_value(price) over (partition by prices order by id) as price,
+           first_value(currency) over (partition by currencies order by id) as currency
+    from (select *, count(price) over (order by id) as prices, count(currency) over (order by id) as currencies
+          from steps) as counted
+), public as (
+    select asked.id, greatest(at, coalesce(published_at, at)) as at, asked.price, asked.currency
+    from asked cross join listings
+    where listings.id = $1 and (until is null or published_at is null or until > published_at)
+    order by asked.id desc limit $2
 )
 select coalesce(jsonb_agg(jsonb_build_object('at', utc(at), 'price', price::numeric, 'currency', currency)
-                          order by at, version), '[]') as body
-from asked;
+                          order by id), '[]') as body
+from public;
+
 -- name: any_listing
 -- Whether anything was ever offered here.
 select exists (select from listings) as found;
@@ -422,6 +449,9 @@ with held as materialized (
             where coalesce(other.agency_id, other.owner_id) = seller and other.unit_hash = held.unit_hash
               and other.deleted_at is null and other.status in (
                 'pending_review', 'coming_soon', 'active', 'under_offer', 'reserved', 'paused')) then 'on-offer'
+        -- Of several that were rejected and are the same unit the first one takes its place.
+        when $2 = 'active' and status = 'rejected' and unit_hash is not null
+            and row_number() over (partition by seller, unit_hash, status order by id) > 1 then 'on-offer'
         else 'moved' end as outcome
     from held
 ), moved as (

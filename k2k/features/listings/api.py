@@ -23,7 +23,7 @@ from k2k.features.listings.errors import (
     UnitOnOffer,
     VehicleNotFound,
 )
-from k2k.features.listings.jsonld import json_ld
+from k2k.features.listings.jsonld import json_ld, within_page
 from k2k.features.listings.kinds import (
     AnyChange,
     AnyDraft,
@@ -279,10 +279,10 @@ async def list_prices(call: Call, path: ListingPath) -> Json[list[AskedPrice]]:
 
 
 @routes.get("/{collection}/{listing_id}/jsonld", may=Permission.read_market, raises=NOT_FOUND, over=Collection)
-async def describe_listing(call: Call, path: CollectionPath) -> dict[str, JsonValue]:
-    """One listing in the words of schema.org, as JSON-LD to put into a page for search engines."""
+async def describe_listing(call: Call, path: CollectionPath) -> Json[dict[str, JsonValue]]:
+    """One listing in the words of schema.org, as JSON-LD to put into a page for search engines, just as it is."""
     found = await service.get_listing(call.db, path.collection, path.listing_id, _reading(call))
-    return json_ld(LISTING.validate_json(found.body))
+    return Json(within_page(json_ld(LISTING.validate_json(found.body))))
 
 
 def _reading(call: Call) -> Reading:

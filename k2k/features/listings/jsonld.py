@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import assert_never
 
 from pydantic import JsonValue
+from pydantic_core import to_json
 
 from k2k.features.listings.kinds import (
     AnyListing,
@@ -164,3 +165,11 @@ def _quantity(value: float | None, unit: str) -> Thing | None:
 
 def _said(thing: Thing) -> Thing:
     return {name: value for name, value in thing.items() if value is not None}
+
+
+def within_page(described: JsonValue) -> bytes:
+    """JSON that may stand between script tags: nothing in it ends them, whatever a seller writes."""
+    text = to_json(described)
+    for sign in ("<", ">", "&", "\u2028", "\u2029"):
+        text = text.replace(sign.encode(), b"\\u%04x" % ord(sign))
+    return text

@@ -329,7 +329,7 @@ AnyChange = PropertyChange | VehicleChange | ListingChange
 
 Bound = Annotated[
     Decimal,
-    Field(ge=0, le=10**12, allow_inf_nan=False),
+    Field(ge=0, le=10**12, max_digits=14, decimal_places=2, allow_inf_nan=False),
     WithJsonSchema({"type": "number", "minimum": 0, "maximum": 10**12}),
 ]
 

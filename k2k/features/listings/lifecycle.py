@@ -39,7 +39,8 @@ MOVES: Mapping[Mover, Mapping[Status, frozenset[Status]]] = {
     },
     Mover.reviewer: {
         Status.active: frozenset({Status.pending_review, Status.rejected}),
-        Status.rejected: _OPEN | {Status.pending_review},
+        # Also what its owner could put back by themselves.
+        Status.rejected: _OPEN | {Status.pending_review, Status.withdrawn, Status.expired},
     },
     Mover.clock: {
         Status.expired: frozenset({Status.active}),

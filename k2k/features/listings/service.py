@@ -332,12 +332,12 @@ def _unit_hash(wish: AnyDraft | AnyChange) -> bytes | None:
     """The hash by which the same unit is known again; None where nothing names it."""
     match wish:
         case PropertyDraft(unit=str(unit)) | PropertyChange(unit=str(unit)):
-            named = "unit " + re.sub(r"[\W_]+", " ", unit).strip().casefold()
+            kind, name = "unit", re.sub(r"[\W_]+", " ", unit).strip().casefold()
         case VehicleDraft(vin=str(vin)) | VehicleChange(vin=str(vin)):
-            named = "vin " + vin.upper()
+            kind, name = "vin", vin.upper()
         case _:
             return None
-    return hashlib.sha256(named.encode()).digest()
+    return hashlib.sha256(f"{kind} {name}".encode()).digest() if name else None
 
 
 def _tell_changes(tx: Tx, listing: ListingId, changed: store.ChangedRow) -> None:
@@ -359,9 +359,13 @@ def _tell_changes(tx: Tx, listing: ListingId, changed: store.ChangedRow) -> None
 
 
 def _tell_status(tx: Tx, listing: ListingId, status: ListingStatus | Literal["deleted"]) -> None:
-    """Tell where the listing stands; what is not public is followed by nobody from then on."""
+    """Tell where the listing stands; what is not public is followed by nobody from then on.
+
+    Others than its owner learn that it is no longer there, but of no verdict.
+    """
     channel = listing_channel(listing)
-    tx.emit(ListingStatusChanged(listing_id=listing, status=status), to=[channel])
+    told = ListingStatus.withdrawn if status is ListingStatus.rejected else status
+    tx.emit(ListingStatusChanged(listing_id=listing, status=told), to=[channel])
     if status is not ListingStatus.active:
         tx.emit(AccessLost(channel=channel, user_id=None), to=[channel])
 

@@ -170,6 +170,7 @@ class DeletedRow:
     deleted: bool
 
 
+MOST_PRICES = 200
 _queries = Queries("listings")
 LIST_LISTINGS = _queries.filtered("list_listings", PageRow)
 FEATURED_LISTINGS = _queries.json("featured_listings")
@@ -207,11 +208,10 @@ async def list_listings(
     db: Reader, collection: Collection, page: ListingPage, reading: Reading, owner: UserId | None = None
 ) -> PageRow:
     """A part of the active listings, newest first, and their number (counted no further than the page asks)."""
-    wanted = _filters(page) | ({"owner": owner} if owner is not None else {})
+    also: dict[str, object] = {"kind": collection.kind, "owner": owner}
+    wanted = _filters(page) | {name: value for name, value in also.items() if value is not None}
     statement, values = LIST_LISTINGS.of(wanted)
-    (row,) = await db.rows(
-        statement, collection.kinds, page.skip, page.limit, page.count_to, reading.viewer, reading.host, *values
-    )
+    (row,) = await db.rows(statement, page.skip, page.limit, page.count_to, reading.viewer, reading.host, *values)
     return row
 
 
@@ -405,7 +405,8 @@ async def renew_listing(
     tx: Tx, collection: Collection, listing: ListingId, owner: UserId, now: datetime, until: datetime, most: int
 ) -> ChangedRow | None:
     """Public until then; None if this may not be: `find_state` tells why."""
-    return await tx.find(RENEW_LISTING, listing, owner, now, until, most, collection.kinds)
+    with _unit_offered_once():
+        return await tx.find(RENEW_LISTING, listing, owner, now, until, most, collection.kinds)
 
 
 async def expire_listings(tx: Tx, now: datetime, most: int) -> list[OwnedRow]:
@@ -424,7 +425,8 @@ async def list_history(db: Reader, listing: ListingId, viewer: UserId, page: Pag
 
 
 async def price_history(db: Reader, listing: ListingId) -> bytes:
-    (body,) = await db.rows(PRICE_HISTORY, listing)
+    """The last MOST_PRICES that were asked for it in public, the oldest first."""
+    (body,) = await db.rows(PRICE_HISTORY, listing, MOST_PRICES)
     return body
 
 

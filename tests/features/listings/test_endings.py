@@ -100,6 +100,41 @@ async def test_what_was_asked_for_it_is_there_from_the_first_price_on(api: Api, 
     assert [one["at"] for one in prices] == sorted(one["at"] for one in prices)
 
 
+async def test_what_was_thought_of_before_it_was_public_is_nobody_s_business(api: Api, people: People) -> None:
+    seller = await people.agent()
+    made = (await api.post("/properties", json=a_property(status="draft", price=100), token=seller.token)).json
+    address = f"/listings/{made['id']}"
+    for change in ({"price": 200}, {"price": 300, "currency": "USD"}, {"status": "active"}, {"price": 400}):
+        changed = await api.put(address, json=change, token=seller.token)
+    prices = (await api.get(f"{address}/prices")).json
+    assert [(one["price"], one["currency"]) for one in prices] == [(300, "USD"), (400, "USD")]
+    assert prices[0]["at"] == changed.json["published_at"]
+
+
+async def test_of_many_prices_the_last_are_told(api: Api, people: People, node: Node) -> None:
+    """And quickly, however many there are."""
+    seller = await people.agent()
+    listing = await people.listing(seller)
+    await node.process.db.records(
+        """insert into listing_history (listing_id, version, at, field, before, after)
+           select $1, n + 1, now(), 'price', to_jsonb(n), to_jsonb(n + 1) from generate_series(1, 20000) as n""",
+        [listing],
+    )
+    prices = (await api.get(f"/listings/{listing}/prices")).json
+    assert [one["price"] for one in prices] == list(range(19802, 20002))
+
+
+async def test_what_is_on_offer_anew_is_not_renewed(api: Api, people: People, node: Node) -> None:
+    seller = await people.agent()
+    unit = {"unit": "Bole 03, plot 12"}
+    first = (await api.post("/properties", json=a_property(**unit), token=seller.token)).json["id"]
+    await ends_in(node, UUID(first), timedelta(seconds=-1))
+    await end_listings(node.process.db, node.settings.listings)
+    assert (await api.post("/properties", json=a_property(**unit), token=seller.token)).status == 201
+    refused = await api.post(f"/properties/{first}/renew", token=seller.token)
+    assert (refused.status, refused.json["code"]) == (409, "unit-on-offer")
+
+
 async def test_the_history_is_for_the_owner_and_the_agency(api: Api, people: People) -> None:
     owner, agency = await people.agency()
     colleague, stranger = await people.agent(agency), await people.agent()

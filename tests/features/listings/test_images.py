@@ -95,6 +95,18 @@ async def test_when_the_primary_one_goes_the_next_one_is(api: Api, people: Peopl
     assert left == [([one, three], three), ([one], one), ([], None)]
 
 
+async def test_the_pictures_of_a_deleted_listing_are_shown_no_more(api: Api, people: People, node: Node) -> None:
+    """So their owner can take the uploads away, or they are collected."""
+    seller = await people.agent()
+    listing, (picture,) = await people.listing(seller), await upload(api, seller, 1)
+    await arrange(api, seller, listing, picture)
+    assert (await api.delete(f"/uploads/{picture}", token=seller.token)).json["code"] == "upload-in-use"
+    assert (await api.delete(f"/properties/{listing}", token=seller.token)).status == 200
+    stored, built = await stored_and_built(node, listing)
+    assert stored == built
+    assert (await api.delete(f"/uploads/{picture}", token=seller.token)).status == 200
+
+
 async def test_pictures_are_put_in_order_joined_by_uploads_and_taken_away_at_once(api: Api, people: People) -> None:
     seller = await people.agent()
     listing = await people.listing(seller)

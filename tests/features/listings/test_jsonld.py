@@ -27,6 +27,14 @@ async def test_a_flat_to_let_is_described_for_search_engines(api: Api, people: P
     assert offer["businessFunction"].endswith("LeaseOut")
 
 
+async def test_nothing_in_it_ends_the_script_it_stands_in(api: Api, people: People) -> None:
+    seller, title = await people.agent(), "</script><script>alert(1)</script> & \u2028 <!--"
+    made = (await api.post("/properties", json=a_property(title=title), token=seller.token)).json
+    answer = await api.get(f"/properties/{made['id']}/jsonld")
+    assert answer.json["name"] == made["title"]
+    assert not {"<", ">", "&", "\u2028"} & set(answer.raw.decode())
+
+
 async def test_a_car_for_sale_is_described_too(api: Api, people: People) -> None:
     seller = await people.agent()
     wish = a_vehicle(body="suv", mileage_km=10, fuel="electric", drive="four_wheel", condition="used", engine_cc=1598)

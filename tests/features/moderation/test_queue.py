@@ -166,7 +166,7 @@ async def test_a_rejected_listing_disappears_and_its_owner_can_read_why(
         assert rejected.status == 200
         assert (await owner.event("listing.rejected"))["data"] == {"listing_id": str(listing)}
         heard = (await visitor.hear(f"listing:{listing}", "pub"))["data"]
-        assert (heard["type"], heard["data"]["status"]) == ("listing.status_changed", "rejected")
+        assert (heard["type"], heard["data"]["status"]) == ("listing.status_changed", "withdrawn")
     assert (rejected.json["listing"]["status"], rejected.json["review_reason"]) == ("rejected", why)
     assert (await api.get(f"/properties/{listing}")).status == 404
     mine = await api.get("/users/me/listings", params={"status": "rejected"}, token=seller.token)
@@ -221,6 +221,31 @@ async def test_what_is_on_offer_anew_is_not_published_a_second_time(api: Api, de
     assert (refused.status, refused.json["code"]) == (409, "unit-on-offer")
     bulk = await desk.post("/listings/approve", json={"listing_ids": [first]})
     assert [one["error"] for one in bulk.json] == ["unit-on-offer"]
+
+
+async def test_of_two_rejected_ones_of_a_unit_the_first_is_approved(api: Api, desk: Desk, seller: Person) -> None:
+    vin, made = f"JTD{uuid4().hex[:14].upper()}", []
+    for _ in range(2):
+        made.append((await api.post("/vehicles", json=a_vehicle(vin=vin), token=seller.token)).json["id"])
+        await desk.post(f"/listings/{made[-1]}/reject", json={"reason": "No"})
+    answer = await desk.post("/listings/approve", json={"listing_ids": made[::-1]})
+    assert {one["listing_id"]: one["error"] for one in answer.json} == {made[0]: None, made[1]: "unit-on-offer"}
+
+
+@pytest.mark.parametrize("step", ["withdrawn", "expired"])
+async def test_what_its_owner_could_put_back_can_be_rejected(
+    api: Api, node: Node, people: People, desk: Desk, seller: Person, step: str
+) -> None:
+    listing = await people.listing(seller)
+    if step == "withdrawn":
+        await api.put(f"/properties/{listing}", json={"status": "withdrawn"}, token=seller.token)
+    else:
+        sql = "update listings set status = 'expired', version = version + 1 where id = $1"
+        await node.process.db.records(sql, [listing])
+    assert (await desk.post(f"/listings/{listing}/reject", json={"reason": "A fraud"})).status == 200
+    back = await api.put(f"/properties/{listing}", json={"status": "active"}, token=seller.token)
+    assert (back.status, back.json["code"]) == (409, "status-not-possible")
+    assert (await api.post(f"/properties/{listing}/renew", token=seller.token)).status == 409
 
 
 async def test_what_is_sold_is_not_reviewed(api: Api, people: People, desk: Desk, seller: Person) -> None:
