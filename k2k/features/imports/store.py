@@ -64,6 +64,11 @@ class KnownRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ListingRow:
+    id: ListingId
+
+
+@dataclass(frozen=True, slots=True)
 class StandRow:
     """How far an import has come."""
 
@@ -115,7 +120,7 @@ OLD_IMPORTS = _queries.rows("old_imports", ImportRow)
 TAKE_IMPORT = _queries.rows("take_import", TakenRow)
 READ_PARTS = _queries.rows("read_parts", PartRow)
 KNOWN_REFERENCES = _queries.rows("known_references", KnownRow)
-HOLD_KNOWN = _queries.command("hold_known")
+HOLD_KNOWN = _queries.rows("hold_known", ListingRow)
 KEEP_REFERENCES = _queries.command("keep_references")
 KEEP_ERRORS = _queries.command("keep_errors")
 ADVANCE_IMPORT = _queries.rows("advance_import", StandRow)
@@ -188,7 +193,7 @@ async def known_references(db: Reader, owner: UserId, references: Sequence[str])
 
 async def hold_known(tx: Tx, listings: Sequence[ListingId]) -> None:
     """Nobody else changes these until the transaction ends."""
-    await tx.run(HOLD_KNOWN, listings)
+    await tx.rows(HOLD_KNOWN, listings)
 
 
 async def keep_references(tx: Tx, owner: UserId, given: Mapping[str, ListingId]) -> None:
