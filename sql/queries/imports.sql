@@ -28,8 +28,15 @@ update imports set state = 'running', sha256 = $2, bytes = $3, updated_at = now(
 where id = $1 and state = 'receiving'
 returning id;
 
+-- name: hold_forgettable
+-- Those that have not begun to run, or ended before $2 (null: none). A statement of its own: it waits for whatever part
+-- or beginning of theirs is being committed just now, and what follows sees that.
+select id from imports
+where id = any ($1::uuid[]) and (state = 'receiving' or ended_at < $2)
+order by id for update;
+
 -- name: forget_imports
--- With all they have; the listings and their references stay.
+-- With all they have, after they are held; the listings and their references stay.
 with parts as (
     delete from import_parts where import_id = any ($1::uuid[])
 ), errors as (
@@ -65,6 +72,10 @@ cross join lateral (
     offset 0
 ) as listing
 where listing.owner_id = $1 and listing.deleted_at is null;
+
+-- name: hold_known
+-- What a chunk is about to change or delete, in the order in which everybody holds listings; files have another one.
+select id from listings where id = any ($1::uuid[]) order by id for no key update;
 
 -- name: keep_references
 -- What new listings are called; a name whose listing is gone is free again.
@@ -123,7 +134,8 @@ select errors as total,
 from imports where id = $1 and owner_id = $2 and state <> 'receiving';
 
 -- name: export_listings
--- Some of what a person ($1) and their agency ($2, null: none) have, newest first, from a place in that order on.
+-- Some of what a person ($1) and their agency ($2, null: none) have, newest first, from a place in that order on. What
+-- others call theirs may be the name of something else here: theirs go by their ids.
 select page.id, page.created_at, coalesce(known.reference, page.id::text) as reference,
        convert_to(replace(document, chr(1), '') || '}', 'UTF8') as document
 from (
@@ -138,5 +150,5 @@ from (
     order by created_at desc, id desc limit $6
 ) as page
 join listing_texts using (id)
-left join import_references as known on known.listing_id = page.id
+left join import_references as known on known.listing_id = page.id and known.owner_id = $1
 order by page.created_at desc, page.id desc;

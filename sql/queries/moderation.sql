@@ -68,16 +68,19 @@ update moderation_items set claimed_by = $2, claimed_until = $4
 where id = $1 and done_at is null and (claimed_by is null or claimed_by = $2 or claimed_until <= $3)
 returning listing_id, moderation_item_body(moderation_items) as body;
 
--- name: claimed_elsewhere
--- Which of these listings have an item of one of the kinds $2 that somebody else than $3 is at.
-select distinct asked as id
-from unnest($1::uuid[]) as asked
-join moderation_items as item on listing_id = asked or other_id = asked
-where done_at is null and kind = any ($2::text[]) and claimed_by <> $3 and claimed_until > $4;
+-- name: hold_items
+-- All that waits about these listings, and which of it somebody else than $2 is at. Nobody claims any of it from now on:
+-- all is held first, for a claim that is being made just now counts too.
+with held as materialized (
+    select kind, listing_id, other_id, claimed_by, claimed_until from moderation_items
+    where done_at is null and (listing_id = any ($1::uuid[]) or other_id = any ($1::uuid[]))
+    order by id for update
+)
+select kind, listing_id, other_id, coalesce(claimed_by <> $2 and claimed_until > $3, false) as taken from held;
 
--- name: hold_listing
--- No row if there is no such listing. Until the end of the transaction nobody reports it.
-select id from listings where id = $1 and deleted_at is null for no key update;
+-- name: hold_listings
+-- Those of them that are there. Until the end of the transaction nobody reports, changes or links them.
+select id from listings where id = any ($1::uuid[]) and deleted_at is null order by id for no key update;
 
 -- name: settle_reports
 -- What is decided about listings is decided about all their open reports.
@@ -102,8 +105,8 @@ where listings.id = $1 and deleted_at is null;
 
 -- name: find_duplicates
 -- What may be the same thing as this listing: it has the same unit, pictures that look alike, or is the like of it in the
--- same place. Found anew a pair changes only if there are more reasons than were known; what a moderator has dismissed
--- is a candidate again then. All that are concerned are held, so that none leaves the market unseen meanwhile.
+-- same place. Of what is there at about the price no more than $4 are compared, whichever: in the middle of a district,
+-- where many put their places, there are thousands.
 with this as materialized (
     select listing.id, kind, listing_type, currency, price, title, latitude, longitude, unit_hash,
            coalesce(agency_id, owner_id) as seller, property_type, bedrooms, lower(brand) as brand,
@@ -137,40 +140,50 @@ with this as materialized (
     where bit_count(picture.phash::bit(64)) between 4 and 60 and theirs.shown <= $3
     group by theirs.listing_id
     union all
-    select other.id, 'alike', 0.8 * similarity(other.title, this.title)
+    select near.id, 'alike', 0.8 * similarity(near.title, this.title)
     from this
-    join listings as other
-        on other.latitude between this.latitude - 0.00136 and this.latitude + 0.00136
-        and other.longitude between this.longitude - 0.00136 / greatest(cos(radians(this.latitude)), 0.01)
-                                and this.longitude + 0.00136 / greatest(cos(radians(this.latitude)), 0.01)
-        and other.deleted_at is null and other.latitude is not null
-    left join properties on properties.id = other.id
-    left join vehicles on vehicles.id = other.id
-    where other.id <> this.id and other.kind = this.kind and other.listing_type = this.listing_type
-      and other.currency = this.currency
-      and abs(other.price - this.price) <= 0.1 * greatest(other.price, this.price)
-      and (properties.property_type, properties.bedrooms, lower(vehicles.brand), lower(vehicles.model), vehicles.year)
+    cross join lateral (
+        select id, title from listings as other
+        where other.latitude between this.latitude - 0.00136 and this.latitude + 0.00136
+          and other.longitude between this.longitude - 0.00136 / greatest(cos(radians(this.latitude)), 0.01)
+                                  and this.longitude + 0.00136 / greatest(cos(radians(this.latitude)), 0.01)
+          and other.deleted_at is null and other.latitude is not null and is_on_offer(other)
+          and other.kind = this.kind and other.listing_type = this.listing_type and other.currency = this.currency
+          and abs(other.price - this.price) <= 0.1 * greatest(other.price, this.price)
+          and metres_between(this.latitude, this.longitude, other.latitude, other.longitude) <= 150
+          -- Whoever offers all the flats of a house offers no flat twice.
+          and coalesce(other.agency_id, other.owner_id) <> this.seller
+        limit $4
+    ) as near
+    left join properties on properties.id = near.id
+    left join vehicles on vehicles.id = near.id
+    where (properties.property_type, properties.bedrooms, lower(vehicles.brand), lower(vehicles.model), vehicles.year)
           is not distinct from (this.property_type, this.bedrooms, this.brand, this.model, this.year)
-      and metres_between(this.latitude, this.longitude, other.latitude, other.longitude) <= 150
-      and similarity(other.title, this.title) >= 0.4
-), found as materialized (
-    select noticed.id, array_agg(reason order by reason) as reasons, 1 - exp(sum(ln(1 - weight))) as score
-    from noticed join listings as other on other.id = noticed.id
-    where is_on_offer(other)
-    group by noticed.id
-    order by score desc, noticed.id
-    limit $2
-), held as materialized (
-    select id from listings
-    where id in (
-        select $1::uuid union all select id from found
-        union all select other_id from duplicates where listing_id = $1
-        union all select listing_id from duplicates where other_id = $1)
-    order by id for share
+      and similarity(near.title, this.title) >= 0.4
 )
+select noticed.id, string_agg(reason, ' ' order by reason) as reasons, 1 - exp(sum(ln(1 - weight))) as score
+from noticed join listings as other on other.id = noticed.id
+where is_on_offer(other)
+group by noticed.id
+order by score desc, noticed.id
+limit $2;
+
+-- name: hold_pairs
+-- The listing, what was found to be like it now ($2), and what was found before: while these are compared with the items
+-- that are open none leaves the market unseen.
+select id from listings
+where id in (
+    select $1::uuid union all select unnest($2::uuid[])
+    union all select other_id from duplicates where listing_id = $1
+    union all select listing_id from duplicates where other_id = $1)
+order by id for share;
+
+-- name: keep_duplicates
+-- Found anew a pair changes only if there are more reasons than were known; what a moderator has dismissed is a
+-- candidate again then.
 insert into duplicates (listing_id, other_id, country, reasons, score)
-select least($1, id), greatest($1, id), country, reasons, score
-from found join held using (id) join listings using (id)
+select least($1, id), greatest($1, id), country, string_to_array(reasons, ' '), score
+from unnest($2::uuid[], $3::text[], $4::double precision[]) as found (id, reasons, score) join listings using (id)
 order by 1, 2
 on conflict (listing_id, other_id) do update
     set reasons = array(select distinct unnest(duplicates.reasons || excluded.reasons) order by 1),
@@ -186,12 +199,12 @@ update duplicates set state = $3, settled_by = $4, settled_at = $5
 where listing_id = least($1::uuid, $2::uuid) and other_id = greatest($1::uuid, $2::uuid) and state <> 'confirmed';
 
 -- name: find_duplicate
--- What is thought of the two, and whether somebody else than $3 is deciding about them just now.
-select state, exists (
-        select from moderation_items as item
-        where done_at is null and item.listing_id in ($1, $2) and item.other_id in ($1, $2)
-          and claimed_by <> $3 and claimed_until > $4) as taken
-from duplicates where listing_id = least($1::uuid, $2::uuid) and other_id = greatest($1::uuid, $2::uuid);
+-- Whether the two, which are candidates or were, are linked: with each other, or both with a third.
+select coalesce(one.canonical_id, one.id) = coalesce(other.canonical_id, other.id) or state = 'confirmed' as linked
+from duplicates
+join listings as one on one.id = listing_id
+join listings as other on other.id = other_id
+where listing_id = least($1::uuid, $2::uuid) and other_id = greatest($1::uuid, $2::uuid);
 
 -- name: list_duplicates
 -- What may be the same as this listing, the likeliest first, with all that everybody can see of it.

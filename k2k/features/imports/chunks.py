@@ -134,6 +134,9 @@ class _Writer:
     async def write(self, wishes: Sequence[Wish]) -> list[Refused]:
         """Do what can be done; what was not, in the order of the lines."""
         failed = [wish for wish in wishes if isinstance(wish, Refused)]
+        known = [wish.known.listing for wish in wishes if isinstance(wish, Change | Removal)]
+        if known:
+            await store.hold_known(self.tx, known)
         failed += await self._publish([wish for wish in wishes if isinstance(wish, New)])
         for wish in wishes:
             if isinstance(wish, Change | Removal) and (refusal := await self._try(wish)):

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import codecs
 import csv
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 
@@ -26,6 +27,11 @@ WINDOW = 256 * 1024
 TORN_MOST = 100
 """Quotes never closed in one file. To find each of them out takes reading as much as the longest row, so that a file of
 nothing else would keep us busy for hours."""
+# Of empty lines there may be as many as fit into a window: all that follow each other are one step, and no row.
+_BLANK = {
+    Format.csv: re.compile(rb"(?:\r{0,%d}+\n)*+" % (LONGEST_ROW - 1)),
+    Format.jsonl: re.compile(rb"(?:[ \t\r]{0,%d}+\n)*+" % (LONGEST_ROW - 1)),
+}
 _NAMED = 20
 """Columns that a refusal names."""
 
@@ -146,6 +152,7 @@ def read(
     )
     rows: list[Row] = []
     while len(rows) < most and not lines.place.in_long_row:
+        lines.pass_over(_BLANK[format_])
         lines.begin()
         try:
             said = take()
@@ -160,7 +167,7 @@ def read(
 
 
 def _record(lines: _Lines, names: Sequence[str]) -> dict[str, object] | Unreadable | None:
-    """What the next row of CSV says; None if it is empty."""
+    """What the next row of CSV says; None if there is nothing but the end of the file."""
     try:
         cells = next(csv.reader(lines, strict=True))
     except UnicodeDecodeError:
@@ -175,10 +182,10 @@ def _record(lines: _Lines, names: Sequence[str]) -> dict[str, object] | Unreadab
 
 
 def _object(lines: _Lines) -> dict[str, object] | Unreadable | None:
-    """What the next line of JSON says; None if it is empty."""
+    """What the next line of JSON says; None if there is nothing but the end of the file."""
     try:
         text = next(lines)
-        if not text or text.isspace():
+        if not text.strip(" \t\r"):
             return None
         value = parse_json(text)
     except UnicodeDecodeError:
@@ -219,6 +226,13 @@ class _Lines(Iterator[str]):
     def several(self) -> bool:
         """Whether the row has taken more than its first line, or would have."""
         return self._ended or (self._byte, self._line) != self._second
+
+    def pass_over(self, blank: re.Pattern[bytes]) -> None:
+        """Beyond the lines that match from here on, which are no rows."""
+        found = blank.match(self._window, self._byte)
+        end = found.end() if found else self._byte
+        self._line += self._window.count(b"\n", self._byte, end)
+        self._byte = end
 
     def begin(self) -> None:
         """What comes next is a row."""

@@ -10,7 +10,6 @@ from datetime import timedelta
 
 from pydantic_core import from_json
 
-from k2k.core.errors import DomainError
 from k2k.core.ids import ImportId, UserId
 from k2k.features.imports import reading, store
 from k2k.features.imports.chunks import ImportChunk, end
@@ -55,7 +54,9 @@ async def receive(db: Db, owner: UserId, files: Files) -> ImportId:
         return await _run(db, owner, received)
     except Exception:
         if begun:
-            with suppress(DomainError):  # what cannot be forgotten now is forgotten within the hour
+            # What cannot be forgotten now is forgotten within the hour; what went wrong first is what the caller hears.
+            # Where it is unclear whether the import has begun, it may run: then it stays.
+            with suppress(Exception):
                 async with db.transaction() as tx:
                     await store.forget_imports(tx, begun)
         raise
@@ -150,4 +151,4 @@ async def forget_old(db: Db) -> None:
     now = db.clock.now()
     while old := await store.old_imports(db, now - COMING, now - KEPT, HANDFUL):
         async with db.transaction() as tx:
-            await store.forget_imports(tx, old)
+            await store.forget_imports(tx, old, now - KEPT)

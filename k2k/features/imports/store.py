@@ -64,6 +64,11 @@ class KnownRow:
 
 
 @dataclass(frozen=True, slots=True)
+class ListingRow:
+    id: ListingId
+
+
+@dataclass(frozen=True, slots=True)
 class StandRow:
     """How far an import has come."""
 
@@ -109,11 +114,13 @@ BEGIN_IMPORT = _queries.rows("begin_import", ImportRow)
 ADD_PART = _queries.command("add_part")
 FIND_SAME_FILE = _queries.rows("find_same_file", ImportRow)
 RUN_IMPORT = _queries.rows("run_import", ImportRow)
+HOLD_FORGETTABLE = _queries.rows("hold_forgettable", ImportRow)
 FORGET_IMPORTS = _queries.command("forget_imports")
 OLD_IMPORTS = _queries.rows("old_imports", ImportRow)
 TAKE_IMPORT = _queries.rows("take_import", TakenRow)
 READ_PARTS = _queries.rows("read_parts", PartRow)
 KNOWN_REFERENCES = _queries.rows("known_references", KnownRow)
+HOLD_KNOWN = _queries.rows("hold_known", ListingRow)
 KEEP_REFERENCES = _queries.command("keep_references")
 KEEP_ERRORS = _queries.command("keep_errors")
 ADVANCE_IMPORT = _queries.rows("advance_import", StandRow)
@@ -154,8 +161,11 @@ async def run_import(tx: Tx, import_id: ImportId, sha256: bytes, size: int) -> b
     return await tx.find(RUN_IMPORT, import_id, sha256, size) is not None
 
 
-async def forget_imports(tx: Tx, imports: Sequence[ImportId]) -> None:
-    await tx.run(FORGET_IMPORTS, imports)
+async def forget_imports(tx: Tx, imports: Sequence[ImportId], ended_before: datetime | None = None) -> None:
+    """Drop those of them that never came in whole, or ended before that moment (None: no others). The rest stays."""
+    held = [row.id for row in await tx.rows(HOLD_FORGETTABLE, imports, ended_before)]
+    if held:
+        await tx.run(FORGET_IMPORTS, held)
 
 
 async def old_imports(db: Reader, coming_since: datetime, ended_before: datetime, most: int) -> list[ImportId]:
@@ -181,6 +191,11 @@ async def known_references(db: Reader, owner: UserId, references: Sequence[str])
     return {row.reference: Known(row.listing_id, ListingKind(row.kind), row.status) for row in rows}
 
 
+async def hold_known(tx: Tx, listings: Sequence[ListingId]) -> None:
+    """Nobody else changes these until the transaction ends."""
+    await tx.rows(HOLD_KNOWN, listings)
+
+
 async def keep_references(tx: Tx, owner: UserId, given: Mapping[str, ListingId]) -> None:
     await tx.run(KEEP_REFERENCES, owner, list(given), list(given.values()))
 
@@ -188,11 +203,16 @@ async def keep_references(tx: Tx, owner: UserId, given: Mapping[str, ListingId])
 async def keep_errors(tx: Tx, import_id: ImportId, faults: Sequence[Fault]) -> None:
     columns = [
         [fault.line for fault in faults],
-        [fault.pointer for fault in faults],
+        [_kept(fault.pointer) for fault in faults],
         [fault.code for fault in faults],
-        [fault.detail for fault in faults],
+        [_kept(fault.detail) for fault in faults],
     ]
     await tx.run(KEEP_ERRORS, import_id, *columns)
+
+
+def _kept(text: str) -> str:
+    """A text that can be stored: names of fields in it are the sender's."""
+    return text[:300].replace("\x00", "\N{REPLACEMENT CHARACTER}")
 
 
 async def advance_import(tx: Tx, import_id: ImportId, to: Place, done: Done, errors: int) -> StandRow:

@@ -125,9 +125,4 @@ def _wrong(pointer: str, code: str, detail: str) -> Invalid:
 def refused(line: int, error: DomainError) -> Refused:
     """A row that was not taken, and why."""
     told = [(fault.pointer, fault.code, fault.detail) for fault in error.problems[:FAULTS_MOST]]
-    return Refused(line, tuple(Fault(line, *map(_kept, one)) for one in told or [("", error.code, error.detail)]))
-
-
-def _kept(text: str) -> str:
-    """A text that can be stored: names of fields in it are the sender's."""
-    return text[:300].replace("\x00", "\N{REPLACEMENT CHARACTER}")
+    return Refused(line, tuple(Fault(line, *one) for one in told or [("", error.code, error.detail)]))

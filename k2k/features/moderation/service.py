@@ -30,7 +30,7 @@ from k2k.features.moderation.models import (
     ReportState,
     ReportWish,
 )
-from k2k.features.moderation.store import Decision
+from k2k.features.moderation.store import Decision, PairRow
 from k2k.infra.db import Db
 from k2k.infra.jobs.job import Attempt, Handler
 from k2k.infra.transaction import Reader, Tx, one
@@ -86,8 +86,8 @@ async def review_many(
 
     Why not: ListingNotFound, StatusNotPossible, UnitOnOffer, or ItemTaken where another moderator is at it.
     """
-    kinds = DECIDED_BY[verdict.status]
-    taken = await store.claimed_elsewhere(tx, asked, kinds, verdict.reviewer, verdict.now)
+    await store.hold_listings(tx, asked)
+    taken = await _taken(tx, asked, DECIDED_BY[verdict.status], verdict.reviewer, verdict.now)
     free = [listing for listing in asked if listing not in taken]
     outcomes = dict(zip(free, await listings.review(tx, free, verdict, settings), strict=True))
     done = [listing for listing in free if outcomes[listing] is None]
@@ -106,9 +106,9 @@ async def review(tx: Tx, listing: ListingId, verdict: Verdict, settings: Listing
 
 async def dismiss_reports(tx: Tx, listing: ListingId, by: UserId, now: datetime) -> None:
     """Nothing is wrong with it: its open reports are settled. Raises ListingNotFound or ItemTaken."""
-    if not await store.hold_listing(tx, listing):
+    if not await store.hold_listings(tx, [listing]):
         raise ListingNotFound
-    if await store.claimed_elsewhere(tx, [listing], [ItemKind.reports], by, now):
+    if await _taken(tx, [listing], [ItemKind.reports], by, now):
         raise ItemTaken
     decision = Decision(by, now)
     await store.settle_reports(tx, [listing], ReportState.dismissed, decision)
@@ -125,21 +125,22 @@ async def confirm_duplicate(
     if canonical not in (None, listing, other):
         fault = Problem("/canonical_id", "body", "neither", "It must be one of the two")
         raise Invalid(problems=[fault])
-    await _pair(tx, listing, other, by, now)
+    await _pair(tx, listing, other)
     for each in (listing, other):
         await listings.get_offer(tx, each)
-    await listings.link(tx, [listing, other], canonical, by, now)
-    await _settle_pair(tx, listing, other, PairState.confirmed, Decision(by, now))
+    await listings.link(tx, [listing, other], canonical, by, now)  # holds the two, and all that is linked with them
+    await _settle_pair(tx, listing, other, PairState.confirmed, by, now)
 
 
 async def dismiss_duplicate(tx: Tx, listing: ListingId, other: ListingId, by: UserId, now: datetime) -> None:
     """The two are not the same, until there are more reasons to think so.
 
-    Raises DuplicateNotFound, ItemTaken, or DuplicateConfirmed if they are linked already.
+    Raises DuplicateNotFound, ItemTaken, or DuplicateConfirmed if they are linked already, be it by way of a third.
     """
-    if await _pair(tx, listing, other, by, now) is PairState.confirmed:
+    await store.hold_listings(tx, [listing, other])
+    if (await _pair(tx, listing, other)).linked:
         raise DuplicateConfirmed
-    await _settle_pair(tx, listing, other, PairState.dismissed, Decision(by, now))
+    await _settle_pair(tx, listing, other, PairState.dismissed, by, now)
 
 
 async def get_moderated(db: Reader, listing: ListingId, host: str) -> Json[ModeratedListing]:
@@ -169,23 +170,38 @@ def inspecting(db: Db) -> Handler[InspectListing]:
 async def inspect(tx: Tx, listing: ListingId, now: datetime) -> None:
     """Have waiting what is to be decided about the listing as it is now, and nothing else. Twice is as good as once."""
     await listings.mend_links(tx, listing, now)
-    await store.find_duplicates(tx, listing)
+    found = await store.find_duplicates(tx, listing)
+    await store.hold_pairs(tx, listing, found)
+    await store.keep_duplicates(tx, listing, found)
     await _close(tx, [listing], Outcome.gone, Decision(None, now))
     await _open(tx, listing)
 
 
-async def _pair(tx: Tx, listing: ListingId, other: ListingId, by: UserId, now: datetime) -> PairState:
-    """What is thought of the two so far. Raises DuplicateNotFound, or ItemTaken."""
-    pair = await store.find_pair(tx, listing, other, by, now)
+async def _taken(
+    tx: Tx, asked: Sequence[ListingId], kinds: Sequence[ItemKind], by: UserId, now: datetime
+) -> set[ListingId | None]:
+    """The listings about which somebody else is deciding just now; they are held, and from here on nobody claims."""
+    items = [item for item in await store.hold_items(tx, asked, by, now) if item.taken and item.kind in kinds]
+    return {each for item in items for each in (item.listing_id, item.other_id)}
+
+
+async def _pair(db: Reader, listing: ListingId, other: ListingId) -> PairRow:
+    """Two that were found to be alike. Raises DuplicateNotFound."""
+    pair = await store.find_pair(db, listing, other)
     if pair is None:
         raise DuplicateNotFound
-    if pair.taken:
-        raise ItemTaken
-    return PairState(pair.state)
+    return pair
 
 
-async def _settle_pair(tx: Tx, listing: ListingId, other: ListingId, state: PairState, decision: Decision) -> None:
+async def _settle_pair(
+    tx: Tx, listing: ListingId, other: ListingId, state: PairState, by: UserId, now: datetime
+) -> None:
+    """Decide about two, which are held. Raises ItemTaken; then nothing of it stays."""
+    decision = Decision(by, now)
     await store.settle_pair(tx, listing, other, state, decision)
+    for item in await store.hold_items(tx, [listing, other], by, now):
+        if item.taken and {item.listing_id, item.other_id} == {listing, other}:
+            raise ItemTaken
     outcome = Outcome.confirmed if state is PairState.confirmed else Outcome.dismissed
     await _close(tx, [listing, other], outcome, decision)
 

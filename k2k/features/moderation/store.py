@@ -27,6 +27,8 @@ MOST_FOUND = 20
 """Candidates that one look brings: whoever offers all the flats of a new house shall not fill the queue."""
 MOST_SHARING = 20
 """A picture that more listings on the market show is a brochure's, and no evidence."""
+MOST_COMPARED = 200
+"""Offers at one place, at about one price, whose words are compared with a listing's."""
 MOST_SHOWN = 100
 """Reports or candidates shown of one listing."""
 
@@ -58,10 +60,28 @@ class ListingRow:
 
 
 @dataclass(frozen=True, slots=True)
-class PairRow:
-    state: PairState
+class HeldItemRow:
+    """Something that waits."""
+
+    kind: ItemKind
+    listing_id: ListingId
+    other_id: ListingId | None
     taken: bool
     """Whether somebody else is deciding about it just now."""
+
+
+@dataclass(frozen=True, slots=True)
+class FoundRow:
+    """What may be the same as a listing, and why: words between blanks."""
+
+    id: ListingId
+    reasons: str
+    score: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairRow:
+    linked: bool
 
 
 _queries = Queries("moderation")
@@ -72,11 +92,13 @@ CLOSE_ITEMS = _queries.rows("close_items", ItemRow)
 LIST_QUEUE = _queries.filtered("list_queue", BirthRow)
 GET_ITEM = _queries.json("get_item")
 CLAIM_ITEM = _queries.rows("claim_item", ClaimRow)
-CLAIMED_ELSEWHERE = _queries.rows("claimed_elsewhere", ListingRow)
-HOLD_LISTING = _queries.rows("hold_listing", ListingRow)
+HOLD_ITEMS = _queries.rows("hold_items", HeldItemRow)
+HOLD_LISTINGS = _queries.rows("hold_listings", ListingRow)
 SETTLE_REPORTS = _queries.command("settle_reports")
 GET_MODERATED = _queries.json("get_moderated")
-FIND_DUPLICATES = _queries.command("find_duplicates")
+FIND_DUPLICATES = _queries.rows("find_duplicates", FoundRow)
+HOLD_PAIRS = _queries.rows("hold_pairs", ListingRow)
+KEEP_DUPLICATES = _queries.command("keep_duplicates")
 FIND_DUPLICATE = _queries.rows("find_duplicate", PairRow)
 SETTLE_DUPLICATE = _queries.command("settle_duplicate")
 LIST_DUPLICATES = _queries.json("list_duplicates")
@@ -126,16 +148,14 @@ async def claim_item(tx: Tx, item: ItemId, by: UserId, now: datetime, until: dat
     return await tx.find(CLAIM_ITEM, item, by, now, until)
 
 
-async def claimed_elsewhere(
-    db: Reader, listings: Sequence[ListingId], kinds: Sequence[ItemKind], by: UserId, now: datetime
-) -> set[ListingId]:
-    """Those of the listings about which somebody else is deciding just now."""
-    return {row.id for row in await db.rows(CLAIMED_ELSEWHERE, listings, kinds, by, now)}
+async def hold_items(tx: Tx, listings: Sequence[ListingId], by: UserId, now: datetime) -> list[HeldItemRow]:
+    """What waits about these listings, which are held; nobody claims any of it until this transaction ends."""
+    return await tx.rows(HOLD_ITEMS, listings, by, now)
 
 
-async def hold_listing(tx: Tx, listing: ListingId) -> bool:
-    """Whether there is such a listing; nobody reports it until this transaction ends."""
-    return await tx.find(HOLD_LISTING, listing) is not None
+async def hold_listings(tx: Tx, listings: Sequence[ListingId]) -> set[ListingId]:
+    """Those of them that are there; nobody reports or links them until this transaction ends."""
+    return {row.id for row in await tx.rows(HOLD_LISTINGS, listings)}
 
 
 async def find_moderated(db: Reader, listing: ListingId, host: str) -> Json[ModeratedListing] | None:
@@ -143,14 +163,25 @@ async def find_moderated(db: Reader, listing: ListingId, host: str) -> Json[Mode
     return Json(body) if body is not None else None
 
 
-async def find_duplicates(tx: Tx, listing: ListingId) -> None:
-    """Note down what may be the same as this listing, and hold all of them."""
-    await tx.run(FIND_DUPLICATES, listing, MOST_FOUND, MOST_SHARING)
+async def find_duplicates(db: Reader, listing: ListingId) -> list[FoundRow]:
+    """What may be the same as this listing, the likeliest first."""
+    return await db.rows(FIND_DUPLICATES, listing, MOST_FOUND, MOST_SHARING, MOST_COMPARED)
 
 
-async def find_pair(db: Reader, listing: ListingId, other: ListingId, by: UserId, now: datetime) -> PairRow | None:
-    """What is thought of these two, in whichever order; None if they were never found to be alike."""
-    return await db.find(FIND_DUPLICATE, listing, other, by, now)
+async def hold_pairs(tx: Tx, listing: ListingId, found: Sequence[FoundRow]) -> None:
+    """Neither this listing nor what is, or ever was, found to be like it changes until the transaction ends."""
+    await tx.rows(HOLD_PAIRS, listing, [row.id for row in found])
+
+
+async def keep_duplicates(tx: Tx, listing: ListingId, found: Sequence[FoundRow]) -> None:
+    """Note down what may be the same as this listing; all of them are held."""
+    columns = [row.id for row in found], [row.reasons for row in found], [row.score for row in found]
+    await tx.run(KEEP_DUPLICATES, listing, *columns)
+
+
+async def find_pair(db: Reader, listing: ListingId, other: ListingId) -> PairRow | None:
+    """How these two, in whichever order, are to each other; None if they were never found to be alike."""
+    return await db.find(FIND_DUPLICATE, listing, other)
 
 
 async def settle_pair(tx: Tx, listing: ListingId, other: ListingId, state: PairState, decision: Decision) -> None:

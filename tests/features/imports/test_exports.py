@@ -9,7 +9,7 @@ from uuid import UUID
 import pytest
 
 from k2k.features.imports import export
-from tests.features.imports.sheets import LINES, cells, counts, imported, rows, sheet
+from tests.features.imports.sheets import LINES, a_row, cells, counts, imported, rows, sheet
 from tests.support import Api, Node, People, Person, a_property, a_vehicle
 
 NASTY = ('=HYPERLINK("http://evil.example")', "+1 flat", "-5", "@home", "'quoted'", 'Two\n"lines", one; cell', "ቤት")
@@ -140,6 +140,17 @@ async def test_who_runs_an_agency_gets_all_of_it_and_a_member_their_own(api: Api
         await offer(api, person, a_property(title=title))
     assert {row["title"] for row in cells(await sold(api, owner))} == {"Owner's", "Member's"}
     assert {row["title"] for row in cells(await sold(api, member))} == {"Member's"}
+
+
+async def test_of_an_agency_what_others_named_goes_by_its_id(api: Api, people: People) -> None:
+    owner, agency = await people.agency()
+    member = await people.agent(agency)
+    for person, title in ((owner, "Owner's"), (member, "Member's")):
+        await imported(api, person, sheet([a_row(title=title, reference="K-1")]))
+    found = {row["title"]: row["reference"] for row in cells(await sold(api, owner))}
+    assert found["Owner's"] == "K-1"
+    assert UUID(found["Member's"])
+    assert [row["reference"] for row in cells(await sold(api, member))] == ["K-1"]
 
 
 async def test_export_is_a_word_and_no_id(api: Api, people: People) -> None:

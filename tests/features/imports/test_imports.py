@@ -8,17 +8,21 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
+from asyncpg import ForeignKeyViolationError
 
+from k2k.core.errors import OutcomeUnknown
 from k2k.core.ids import ImportId
 from k2k.features.accounts import service as accounts
 from k2k.features.agents import service as agents
 from k2k.features.agents.models import AgencyDraft, ProfileDraft
-from k2k.features.imports import chunks, service
+from k2k.features.imports import chunks, service, store
 from k2k.features.imports.chunks import ImportChunk, importing
 from k2k.features.imports.errors import TooManyImports
 from k2k.features.listings.inspection import InspectListing
 from k2k.features.moderation.service import inspecting
+from k2k.infra.db import Db
 from k2k.infra.jobs.job import Attempt
+from k2k.infra.transaction import Tx
 from k2k.ops.permissions import Role
 from tests.features.imports.sheets import (
     CSV,
@@ -368,6 +372,17 @@ async def step(workplace: Workplace, import_id: ImportId, rows: int = 10, number
     await importing(workplace.db, changed)(job, Attempt(1, workplace.db.clock.now(), number))
 
 
+async def waits_for(db: Db, tx: Tx) -> bool:
+    """Whether somebody waits for this transaction."""
+    ((pid,),) = await tx.records("select pg_backend_pid()", [])
+    return bool(await db.records("select 1 from pg_stat_activity where $1 = any (pg_blocking_pids(pid))", [pid]))
+
+
+async def forgotten(db: Db, import_id: ImportId) -> None:
+    async with db.transaction() as tx:
+        await store.forget_imports(tx, [import_id])
+
+
 async def test_each_chunk_goes_on_where_the_last_one_ended(workplace: Workplace) -> None:
     owner = await a_seller(workplace.db)
     import_id = await brought(workplace.db, owner, sheet(rows(25)))
@@ -468,6 +483,21 @@ async def test_a_thousand_errors_are_kept_and_the_rest_is_counted(workplace: Wor
     assert tuple(kept[0]) == (1000, 1001)
 
 
+@pytest.mark.parametrize("wrong", ['"\\u0000": 1, "\\u0000": 2', '"\\u0000": 1'])
+async def test_a_row_with_names_that_cannot_be_stored_costs_itself(workplace: Workplace, wrong: str) -> None:
+    owner, db = await a_seller(workplace.db), workplace.db
+    content = json_lines(rows(1)) + b'{"kind": "property", ' + wrong.encode() + b"}\n"
+    import_id = await brought(db, owner, content, "stock.jsonl")
+    await step(workplace, import_id)
+    row = await stands(db, import_id)
+    assert (row["state"], row["created"], row["failed"]) == ("finished", 1, 1)
+    (kept, *_) = await db.records(
+        "select line, pointer || detail as said from import_errors where import_id = $1", [import_id]
+    )
+    assert kept["line"] == 2
+    assert "\N{REPLACEMENT CHARACTER}" in kept["said"]
+
+
 async def test_a_file_of_open_quotes_is_given_up(workplace: Workplace) -> None:
     owner, db = await a_seller(workplace.db), workplace.db
     flat = sheet([a_row()])
@@ -496,6 +526,64 @@ async def test_three_of_a_person_are_under_way_at_most(workplace: Workplace) -> 
         await brought(db, owner, sheet(rows(number + 1)))
     with pytest.raises(TooManyImports):
         await brought(db, owner, sheet(rows(9)))
+
+
+async def test_an_import_that_may_run_is_not_forgotten(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its beginning was committed, and nobody heard so."""
+    owner, db, run = await a_seller(workplace.db), workplace.db, service._run
+
+    async def unheard(*arguments: Any) -> ImportId:
+        await run(*arguments)
+        raise OutcomeUnknown
+
+    monkeypatch.setattr(service, "_run", unheard)
+    with pytest.raises(OutcomeUnknown):
+        await brought(db, owner, sheet(rows(3)))
+    ((import_id,),) = await db.records("select id from imports where owner_id = $1", [owner])
+    await step(workplace, import_id)
+    assert (await stands(db, import_id))["state"] == "finished"
+
+
+async def test_what_is_forgotten_waits_for_the_part_that_is_being_stored(workplace: Workplace) -> None:
+    owner, db = await a_seller(workplace.db), workplace.db
+    import_id = await brought(db, owner, sheet(rows(3)))
+    await db.records("update imports set state = 'receiving', sha256 = null where id = $1", [import_id])
+    async with db.transaction() as tx:
+        await store.add_part(tx, import_id, 1, b"more")
+        forgetting = asyncio.create_task(forgotten(db, import_id))
+        await eventually(lambda: waits_for(db, tx))
+    await forgetting
+    assert await db.records("select 1 from imports where owner_id = $1", [owner]) == []
+
+
+async def test_what_went_wrong_first_is_what_is_told(workplace: Workplace, monkeypatch: pytest.MonkeyPatch) -> None:
+    owner = await a_seller(workplace.db)
+
+    def failing(error: Exception) -> Any:
+        async def fail(*_: object) -> None:
+            raise error
+
+        return fail
+
+    monkeypatch.setattr(store, "forget_imports", failing(ForeignKeyViolationError()))
+    monkeypatch.setattr(store, "run_import", failing(OutcomeUnknown()))
+    with pytest.raises(OutcomeUnknown):
+        await brought(workplace.db, owner, sheet(rows(3)))
+
+
+async def test_a_chunk_holds_what_it_changes_in_the_order_of_ids(workplace: Workplace) -> None:
+    owner, db = await a_seller(workplace.db), workplace.db
+    await step(workplace, await brought(db, owner, sheet(rows(2))))
+    made = [row["id"] for row in await db.records("select id from listings where owner_id = $1 order by id", [owner])]
+    changes = [a_row(title=f"Changed {place}", reference=str(listing)) for place, listing in enumerate(made)]
+    import_id = await brought(db, owner, sheet(reversed(changes)))
+    async with db.transaction() as tx:
+        await tx.records("select 1 from listings where id = $1 for update", [made[0]])
+        working = asyncio.create_task(step(workplace, import_id))
+        await eventually(lambda: waits_for(db, tx))
+        await tx.records("select 1 from listings where id = $1 for update nowait", [made[1]])
+    await working
+    assert await titles(db, owner) == ["Changed 0", "Changed 1"]
 
 
 async def test_what_never_came_in_whole_and_what_ended_long_ago_is_forgotten(workplace: Workplace) -> None:

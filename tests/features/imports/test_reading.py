@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import time
 import tracemalloc
 import zipfile
 from collections.abc import Iterator
@@ -67,6 +68,26 @@ def test_a_wrong_row_in_the_middle_of_a_hundred_thousand_costs_itself() -> None:
         found = list(all_rows(good + wrong + good))
         assert len(found) == 100_001
         assert [row.line for row in found if isinstance(row.said, Unreadable)] == [50_001]
+
+
+@pytest.mark.parametrize("format_", Format)
+@pytest.mark.parametrize("blank", [b"\n", b"\r\n", b"\r\r\n"])
+def test_a_window_of_empty_lines_is_one_step(format_: Format, blank: bytes) -> None:
+    count = 2 * WINDOW // len(blank)
+    began = time.process_time()
+    found, place = read(format_, NAMES, blank * count, Place(0, 1), last=False, most=1)
+    assert time.process_time() - began < 0.25
+    assert (found, place) == ([], Place(count * len(blank), count + 1))
+
+
+def test_behind_a_million_empty_lines_the_lines_are_numbered_right() -> None:
+    blanks = b"\n" * 500_000 + b"\r\n" * 500_000
+    assert told(b"property,A\n" + blanks + b"property,B\n\n\n") == [(1, "A"), (1_000_002, "B")]
+    lines = b'{"title": "A"}\n' + blanks + b' \t\r\n {"title": "B"}\n  '
+    assert told(lines, format_=Format.jsonl) == [(1, "A"), (1_000_003, "B")]
+    long = b" " * LONGEST_ROW + b'\n{"title": "B"}\n'
+    for window in (WINDOW, LONGEST_ROW + 1):
+        assert told(long, format_=Format.jsonl, window=window) == [(1, "row-too-long"), (2, "B")]
 
 
 def test_a_quote_never_closed_is_found_out_also_where_another_follows() -> None:

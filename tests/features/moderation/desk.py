@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
+from collections.abc import Awaitable
 from typing import Any
 from uuid import UUID
 
+from k2k.core.ids import ItemId, UserId
+from k2k.features.moderation import service
 from tests.support import Api, Node, Person, Response, a_property, eventually
 
 
@@ -75,6 +79,21 @@ async def inspected(node: Node) -> None:
         return not await node.process.db.records("select 1 from pgqueuer where entrypoint = 'listing.inspect'", ())
 
     await eventually(done)
+
+
+async def claimed_meanwhile(node: Node, by: Person, item: dict[str, Any], deciding: Awaitable[Response]) -> Response:
+    """What comes of a decision that is made while somebody's claim of the item is being committed."""
+    db = node.process.db
+
+    async def waiting() -> bool:
+        return bool(await db.records("select 1 from pg_stat_activity where $1 = any (pg_blocking_pids(pid))", [pid]))
+
+    async with db.transaction() as tx:
+        ((pid,),) = await tx.records("select pg_backend_pid()", [])
+        await service.claim(tx, ItemId(UUID(item["id"])), UserId(by.id), db.clock.now())
+        decided = asyncio.ensure_future(deciding)
+        await eventually(waiting)
+    return await decided
 
 
 async def submitted(api: Api, seller: Person, **more: Any) -> UUID:

@@ -11,8 +11,9 @@ from uuid import UUID, uuid4
 
 import pytest
 
-from k2k.features.moderation import store
-from tests.features.moderation.desk import Desk, inspected
+from k2k.core.ids import ListingId
+from k2k.features.moderation import service, store
+from tests.features.moderation.desk import Desk, claimed_meanwhile, inspected
 from tests.support import Api, Node, People, Person, a_property, a_vehicle, eventually
 
 METRE = 1 / 111_195
@@ -274,6 +275,44 @@ async def test_east_and_west_count_as_much_as_north_and_south(
     assert (await desk.pairs(first)).keys() == {second}
 
 
+async def test_one_seller_offers_no_flat_twice(
+    api: Api, node: Node, desk: Desk, people: People, seller: Person, rival: Person
+) -> None:
+    """Nor does one agency, whoever of it offers."""
+    owner, agency = await people.agency()
+    for sellers in ((seller, seller), (owner, await people.agent(agency))):
+        first, second = await like(api, sellers, LIKE_IT["the same"])
+        await inspected(node)
+        assert await desk.pairs(first) == await desk.pairs(second) == {}
+    first, second = await like(api, (owner, rival), LIKE_IT["the same"])
+    await desk.waits(second, "duplicate")
+
+
+async def test_of_what_stands_at_one_place_some_are_compared(
+    api: Api, node: Node, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    here = somewhere()
+    made = [await offered(api, await people.agent(), "properties", **FLAT, **here) for _ in range(4)]
+    for most, found in ((200, 3), (2, 2)):
+        monkeypatch.setattr(store, "MOST_COMPARED", most)
+        assert len(await store.find_duplicates(node.process.db, ListingId(made[0]))) == found
+
+
+async def test_what_is_looked_at_stays_on_the_market_meanwhile(
+    api: Api, node: Node, seller: Person, pair: tuple[UUID, UUID]
+) -> None:
+    """Also what nothing is like."""
+    alone, db = await offered(api, seller, "properties", **somewhere()), node.process.db
+    await inspected(node)
+    for listing, held in ((alone, [alone]), (pair[0], pair)):
+        async with db.transaction() as tx:
+            await service.inspect(tx, ListingId(listing), db.clock.now())
+            for one in held:
+                async with db.transaction() as other:
+                    free = "select id from listings where id = $1 for no key update skip locked"
+                    assert await other.records(free, [one]) == []
+
+
 async def test_what_becomes_alike_later_is_found_then(
     api: Api, node: Node, desk: Desk, seller: Person, rival: Person
 ) -> None:
@@ -418,6 +457,33 @@ async def test_what_another_moderator_is_at_is_not_settled(
     assert await settled(desk, *pair, "confirm") == 409
     assert await settled(desk, *pair, "dismiss") == 409
     assert await settled(other_desk, *pair, "dismiss") == 200
+
+
+@pytest.mark.parametrize("word", ["confirm", "dismiss"])
+async def test_a_claim_made_meanwhile_counts(
+    node: Node, desk: Desk, other_desk: Desk, pair: tuple[UUID, UUID], word: str
+) -> None:
+    item = await desk.item(pair[1], "duplicate")
+    path = f"/listings/{pair[0]}/duplicates/{pair[1]}/{word}"
+    deciding = desk.post(path, **({"json": {}} if word == "confirm" else {}))
+    refused = await claimed_meanwhile(node, other_desk.moderator, item, deciding)
+    assert (refused.status, refused.json["code"]) == (409, "moderation-item-taken")
+    assert (await desk.pairs(pair[0]))[pair[1]]["state"] == "candidate"
+    assert await canonical(desk.api, pair[1]) is None
+
+
+async def test_two_that_are_linked_with_a_third_are_not_dismissed(
+    api: Api, node: Node, desk: Desk, people: People
+) -> None:
+    vin = a_vin()
+    a, b, c = [await offered(api, await people.agent(), "vehicles", vin=vin) for _ in range(3)]
+    await inspected(node)
+    for one in (a, b):
+        assert await settled(desk, one, c, "confirm") == 200
+    refused = await desk.post(f"/listings/{a}/duplicates/{b}/dismiss")
+    assert (refused.status, refused.json["code"]) == (409, "duplicate-confirmed")
+    assert await settled(desk, a, b, "confirm") == 200
+    assert await desk.kinds(b) == []
 
 
 async def test_what_was_linked_is_not_dismissed(desk: Desk, pair: tuple[UUID, UUID]) -> None:

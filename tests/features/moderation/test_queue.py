@@ -10,7 +10,7 @@ from uuid import UUID, uuid4
 import pytest
 
 from k2k.core.settings import Settings
-from tests.features.moderation.desk import Desk, inspected, submitted
+from tests.features.moderation.desk import Desk, claimed_meanwhile, inspected, submitted
 from tests.support import Api, Live, Node, People, Person, a_property, a_vehicle, eventually, moment
 
 
@@ -127,6 +127,15 @@ async def test_a_claim_runs_out_and_claiming_again_makes_it_longer(
     taken = await other_desk.post(f"/queue/{item['id']}/claim")
     assert (taken.status, taken.json["claimed_by"]) == (200, str(other_desk.moderator.id))
     assert (await desk.post(f"/queue/{item['id']}/claim")).status == 409
+
+
+async def test_a_claim_made_while_somebody_decides_counts(
+    node: Node, desk: Desk, other_desk: Desk, item: dict[str, Any]
+) -> None:
+    deciding = desk.post(f"/listings/{item['listing_id']}/approve")
+    refused = await claimed_meanwhile(node, other_desk.moderator, item, deciding)
+    assert (refused.status, refused.json["code"]) == (409, "moderation-item-taken")
+    assert (await desk.about(item["listing_id"]))["listing"]["status"] == "pending_review"
 
 
 async def test_what_does_not_wait_cannot_be_claimed(desk: Desk, item: dict[str, Any]) -> None:

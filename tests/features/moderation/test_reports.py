@@ -10,7 +10,7 @@ import pytest
 
 from k2k.core.settings import Settings
 from k2k.features.moderation.api import REPORT_RATE
-from tests.features.moderation.desk import Desk, submitted
+from tests.features.moderation.desk import Desk, claimed_meanwhile, submitted
 from tests.support import Api, Node, People, Person, Response
 
 
@@ -105,6 +105,17 @@ async def test_what_another_moderator_is_at_is_not_dismissed(
     refused = await desk.post(f"/listings/{listing}/reports/dismiss")
     assert (refused.status, refused.json["code"]) == (409, "moderation-item-taken")
     assert (await other_desk.post(f"/listings/{listing}/reports/dismiss")).status == 200
+
+
+async def test_a_claim_made_while_somebody_dismisses_counts(
+    api: Api, node: Node, people: People, desk: Desk, other_desk: Desk, listing: UUID
+) -> None:
+    await reported(api, await people.buyer(), listing)
+    item = await desk.item(listing, "reports")
+    deciding = desk.post(f"/listings/{listing}/reports/dismiss")
+    refused = await claimed_meanwhile(node, other_desk.moderator, item, deciding)
+    assert (refused.status, refused.json["code"]) == (409, "moderation-item-taken")
+    assert [report["state"] for report in (await desk.about(listing))["reports"]] == ["open"]
 
 
 async def test_what_is_not_public_cannot_be_reported(api: Api, people: People, seller: Person, listing: UUID) -> None:
