@@ -55,13 +55,24 @@ delete from media
 where id = $1 and owner_id = $2 and not exists (select from images where media_id = media.id)
 returning id, purpose;
 
+-- name: hold_waiting
+-- Waiting for longer than anything may wait, the oldest first, after the one that was told last.
+select id, created_at from media
+where state = 'waiting' and created_at < $1 and (created_at, id) > ($2, $3)
+order by created_at, id limit $4 for update skip locked;
+
+-- name: next_media
+-- A page of all there is. Whether something refers to a row is asked of a page at a time: asked of all at once, every
+-- picture that is shown would be looked at before the first that is not.
+select id from media where id > $1 order by id limit $2;
+
 -- name: hold_orphans
--- Waiting for longer than anything may wait, or ready and referred to by nothing since that moment. What somebody is
--- about to refer to is held by them and passed over.
+-- Those of a page that are ready and that nothing has referred to since that moment. What somebody is about to refer
+-- to is held by them and passed over.
 select id from media
-where (state = 'waiting' and created_at < $1)
-   or (state = 'ready' and ready_at < $1 and not exists (select from images where media_id = media.id))
-order by id limit $2 for update skip locked;
+where id = any ($1::uuid[]) and state = 'ready' and ready_at < $2
+  and not exists (select from images where media_id = media.id)
+order by id for update skip locked;
 
 -- name: delete_orphans
 -- A statement of its own, for only a later one sees who came to refer to them before they were held.
