@@ -1,8 +1,12 @@
 -- What people upload. The bytes lie in storage; here stands what is known of them, and whose they are.
 
 -- name: uploads_since
--- How much one person has uploaded after that moment.
+-- How much of what one person has uploaded after that moment is there.
 select count(*)::int as uploads from media where owner_id = $1 and created_at > $2;
+
+-- name: hold_uploading
+-- What one person adds is counted and added one after the other.
+select true as held from pg_advisory_xact_lock(hashtextextended('uploading ' || $1::uuid, 0));
 
 -- name: touch_known
 -- What this person has uploaded before is there already; if nothing refers to it, its day begins anew.

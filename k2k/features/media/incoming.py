@@ -70,22 +70,37 @@ async def receive(
     Raises FileRefused for the first that is not taken, UploadsUsedUp, MediaBusy, Unavailable and what `Files` raises.
     """
     async with begin() as tx:
-        await spare(tx, studio, owner, now)
+        await spare(tx, studio, owner, 1, now)
     async with studio.table() as table:
         laid = await _lay(table, purpose, files)
         first = {one.sha256: one for one in reversed(laid)}
         async with begin() as tx:
             known = await store.touch_known(tx, owner, purpose, list(first), now)
-        fresh = [one for one in laid if one is first[one.sha256] and one.sha256 not in known]
+            fresh = [one for one in laid if one is first[one.sha256] and one.sha256 not in known]
+            if fresh:  # now, and not only after all of them have been developed
+                await spare(tx, studio, owner, len(fresh), now)
         looked = await look(studio, purpose, fresh)
         known |= await _keep(begin, studio, owner, purpose, looked, now)
     return [known[one.sha256] for one in laid]
 
 
-async def spare(tx: Tx, studio: Studio, owner: UserId, now: datetime) -> None:
-    """Raises UploadsUsedUp where this person has uploaded too much of late."""
-    if await store.uploads_since(tx, owner, now - timedelta(days=1)) >= studio.settings.uploads_per_day:
+async def spare(tx: Tx, studio: Studio, owner: UserId, coming: int, now: datetime) -> None:
+    """Raises UploadsUsedUp where so many more would be too much of late. What was discarded does not count."""
+    since = now - timedelta(days=1)
+    if await store.uploads_since(tx, owner, since) + coming > studio.settings.uploads_per_day:
         raise UploadsUsedUp
+
+
+async def add(
+    tx: Tx, studio: Studio, owner: UserId, purpose: Purpose, files: Sequence[Announced], now: datetime
+) -> dict[bytes, MediaId]:
+    """Rows for files that are to come; ids by hash. Of those who ask at once, each counts what the others have added.
+
+    Raises UploadsUsedUp.
+    """
+    await store.hold_uploading(tx, owner)
+    await spare(tx, studio, owner, len(files), now)
+    return await store.add_uploads(tx, owner, purpose, files, now)
 
 
 async def _lay(table: Path, purpose: Purpose, files: Files) -> list[Laid]:
@@ -124,11 +139,14 @@ async def _look(studio: Studio, purpose: Purpose, laid: Laid) -> Looked:
 async def _keep(
     begin: Begin, studio: Studio, owner: UserId, purpose: Purpose, looked: Sequence[Looked], now: datetime
 ) -> dict[bytes, MediaId]:
-    """Store what is new; ids by hash. The row comes first: a file that nobody knows is collected, whenever we die."""
+    """Store what is new; ids by hash. The row comes first: a file that nobody knows is collected, whenever we die.
+
+    Raises UploadsUsedUp before anything is stored.
+    """
     if not looked:
         return {}
     async with begin() as tx:
-        ids = await store.add_uploads(tx, owner, purpose, [one.announced for one in looked], now)
+        ids = await add(tx, studio, owner, purpose, [one.announced for one in looked], now)
     await _every(put(studio, ids[one.laid.sha256], purpose, one) for one in looked)
     async with begin() as tx:
         for one in looked:

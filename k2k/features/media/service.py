@@ -11,7 +11,7 @@ from k2k.core.errors import Unavailable
 from k2k.core.ids import MediaId, UserId
 from k2k.features.media import store
 from k2k.features.media.errors import FileRefused, NothingUploaded, UploadInUse, UploadNotFound
-from k2k.features.media.incoming import Begin, Laid, Looked, look, put, spare
+from k2k.features.media.incoming import Begin, Laid, Looked, add, look, put
 from k2k.features.media.models import (
     Picture,
     Purpose,
@@ -42,10 +42,9 @@ class DropFiles(Job):
 
 async def announce(tx: Tx, studio: Studio, owner: UserId, wish: UploadWish, now: datetime) -> UploadGrant:
     """Leave to put one file into the storage. Raises UploadsUsedUp."""
-    await spare(tx, studio, owner, now)
     sha256, minutes = bytes.fromhex(wish.sha256), studio.settings.upload_minutes
     file = Announced(wish.name, wish.media_type, wish.bytes, sha256)
-    media = (await store.add_uploads(tx, owner, wish.purpose, [file], now))[sha256]
+    media = (await add(tx, studio, owner, wish.purpose, [file], now))[sha256]
     leave = await studio.storage.signed_put(incoming_key(media), wish.media_type, wish.bytes, sha256, minutes * 60)
     return UploadGrant(
         media_id=media,

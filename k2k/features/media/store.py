@@ -47,6 +47,11 @@ class CountRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadingRow:
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class HeldRow:
     id: MediaId
 
@@ -71,6 +76,7 @@ class StateRow:
 
 _queries = Queries("media")
 UPLOADS_SINCE = _queries.rows("uploads_since", CountRow)
+HOLD_UPLOADING = _queries.rows("hold_uploading", UploadingRow)
 TOUCH_KNOWN = _queries.rows("touch_known", KnownRow)
 ADD_UPLOADS = _queries.rows("add_uploads", KnownRow)
 FINISH_UPLOAD = _queries.command("finish_upload")
@@ -90,6 +96,11 @@ KNOWN_MEDIA = _queries.rows("known_media", StateRow)
 async def uploads_since(db: Reader, owner: UserId, moment: datetime) -> int:
     (row,) = await db.rows(UPLOADS_SINCE, owner, moment)
     return row.uploads
+
+
+async def hold_uploading(tx: Tx, owner: UserId) -> None:
+    """Nobody else counts or adds uploads of this person until the transaction ends."""
+    await tx.rows(HOLD_UPLOADING, owner)
 
 
 async def touch_known(

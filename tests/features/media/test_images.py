@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
@@ -12,10 +14,13 @@ import aiohttp
 import pytest
 from PIL import Image
 
+from k2k.core.ids import UserId
 from k2k.core.settings import Settings
 from k2k.features.media import darkroom as module
+from k2k.features.media import store
 from k2k.features.media.darkroom import Darkroom
 from k2k.features.media.errors import FileRefused, MediaBusy
+from k2k.infra.transaction import Reader
 from tests.pictures import BRAND, HTML, SVG, encoded, form, huge_png, named, photo, telling_photo
 from tests.support import Api, Node, People, Person, Response
 
@@ -257,16 +262,56 @@ async def test_nobody_uploads_without_signing_in(api: Api) -> None:
     assert (await api.post("/uploads/images", data=form(photo()))).status == 401
 
 
-async def test_one_person_uploads_no_more_than_a_day_allows(settings: Settings) -> None:
-    media = settings.media.model_copy(update={"uploads_per_day": 2})
+@pytest.fixture(scope="module")
+async def sparing(settings: Settings) -> AsyncIterator[Node]:
+    """A node where a person uploads three files a day."""
+    media = settings.media.model_copy(update={"uploads_per_day": 3})
     node = await Node.start(settings.model_copy(update={"media": media}))
-    try:
-        person = await People(node).buyer()
-        assert (await upload(node.api, person, photo(seed=1), photo(seed=2))).status == 201
-        answer = await upload(node.api, person, photo(seed=3))
-        assert (answer.status, answer.json["code"]) == (429, "uploads-used-up")
-    finally:
-        await node.stop()
+    yield node
+    await node.stop()
+
+
+async def test_one_person_uploads_no_more_than_a_day_allows(sparing: Node) -> None:
+    person = await People(sparing).buyer()
+    assert (await upload(sparing.api, person, *map(numbered, range(3)))).status == 201
+    answer = await upload(sparing.api, person, numbered(3))
+    assert (answer.status, answer.json["code"]) == (429, "uploads-used-up")
+
+
+def numbered(seed: int) -> bytes:
+    return photo(60, 40, seed=seed)
+
+
+async def test_a_request_that_would_go_beyond_it_is_refused_whole(sparing: Node) -> None:
+    """What is known already is nothing more."""
+    person = await People(sparing).buyer()
+    assert (await upload(sparing.api, person, numbered(0), numbered(1))).status == 201
+    before = lying(sparing)
+    answer = await upload(sparing.api, person, numbered(2), numbered(3))
+    assert (answer.status, answer.json["code"]) == (429, "uploads-used-up")
+    assert lying(sparing) == before
+    assert (await upload(sparing.api, person, numbered(0), numbered(1), numbered(2))).status == 201
+
+
+async def test_requests_at_once_go_no_further_than_a_day_allows_either(
+    sparing: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slowly(db: Reader, owner: UserId, moment: datetime) -> int:
+        found = await uploads_since(db, owner, moment)
+        await asyncio.sleep(0.05)
+        return found
+
+    uploads_since = store.uploads_since
+    monkeypatch.setattr(store, "uploads_since", slowly)
+    people = People(sparing)
+    person = await people.buyer()
+    sent = [upload(sparing.api, person, numbered(2 * each), numbered(2 * each + 1)) for each in range(3)]
+    wish = {"purpose": "image", "name": "a.jpg", "media_type": "image/jpeg", "bytes": 5, "sha256": "0a" * 32}
+    told = [sparing.api.post("/uploads", json=wish, token=person.token) for _ in range(6)]
+    answers = await asyncio.gather(*sent, *told)
+    assert {answer.status for answer in answers} == {201, 429}
+    count = await sparing.process.db.records("select count(*) from media where owner_id = $1", [person.id])
+    assert count[0][0] <= 3
 
 
 # The darkroom by itself
