@@ -9,15 +9,16 @@ from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
 import psycopg
 import pytest
 
 from k2k.app import open_studio
-from k2k.core.ids import MediaId
+from k2k.core.ids import MediaId, UserId
 from k2k.features.media import collection, store
 from k2k.features.media.collection import collect
+from k2k.features.media.models import Purpose
 from k2k.features.media.studio import Studio
 from k2k.infra.sql import Statement
 from k2k.infra.transaction import Reader
@@ -202,7 +203,8 @@ async def test_a_look_is_short_however_many_pictures_are_shown(
 
 async def test_tables_that_a_killed_process_left_are_cleared(node: Node) -> None:
     studio = await open_studio(node.settings, node.process.db.clock)
-    async with studio.table() as table, studio.table() as fresh:
+    owner = UserId(uuid4())
+    async with studio.table(owner, Purpose.image, 1) as table, studio.table(owner, Purpose.image, 1) as fresh:
         os.utime(table, (0, 0))
         await collect(node.process.db, studio)
         left: list[Any] = [table.exists(), fresh.exists()]
