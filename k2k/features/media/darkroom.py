@@ -69,8 +69,9 @@ class Darkroom:
             raise MediaBusy
 
     async def develop(self, file: Path, directory: Path, owner: UserId, place: int = 0) -> Developed:
-        """Look at the file and write its sizes into the directory. Raises FileRefused, which names `place`.
+        """Look at the file and write its sizes into the directory, which it makes. Raises FileRefused for `place`.
 
+        Pictures are developed in the order in which they were asked for.
         Where whoever asked goes away a picture that still waits is not developed any more, and one that is being
         developed is waited for, because its files are in use.
         """
@@ -112,6 +113,7 @@ class Darkroom:
     def _develop(self, file: Path, directory: Path) -> Developed | str:
         """What the program saw, or the word for its refusal. In a thread: starting a program takes a moment."""
         settings = self._settings
+        directory.mkdir(exist_ok=True)
         limits = (settings.develop_mib, math.ceil(settings.develop_seconds), settings.megapixels)
         with subprocess.Popen(  # noqa: S603 -- our own program
             [sys.executable, "-I", str(PROGRAM), str(file), str(directory), *map(str, limits)],

@@ -147,7 +147,6 @@ async def look(studio: Studio, owner: UserId, purpose: Purpose, laid: Sequence[L
 
 async def _look(studio: Studio, owner: UserId, purpose: Purpose, laid: Laid) -> Looked:
     if purpose is Purpose.image:
-        await asyncio.to_thread(laid.sizes.mkdir)
         seen = await studio.darkroom.develop(laid.path, laid.sizes, owner, laid.place)
         return Looked(laid, seen.media_type, seen)
     kind = next((kind for magic, kind in MAGIC.items() if laid.spooled.head.startswith(magic)), None)
