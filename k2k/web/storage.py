@@ -8,14 +8,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator
+from pathlib import Path
 
 from aiohttp import web
 
 from k2k.infra.storage.directory import ADDRESS, Directory
-from k2k.infra.storage.port import PUBLIC, NotAsAnnounced
+from k2k.infra.storage.port import PUBLIC, NotAsAnnounced, NotStored
 
 PIECE = 64 * 1024
-PICTURE = r"[0-9a-f-]{36}-(?:small|medium|large)\.webp"
+ID = "[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}"
+PICTURE = rf"{ID}-(?:small|medium|large)\.webp"
+KEPT = (200, 206, 304)
+"""Answers that tell of a picture, and so hold for ever. All others may be wrong in a moment."""
 PUBLIC_HEADERS = {
     "Content-Type": "image/webp",
     "Cache-Control": "public, max-age=31536000, immutable",
@@ -32,8 +36,22 @@ def bind(app: web.Application, directory: Directory, transfer_seconds: float) ->
     """Add the routes. A body has `transfer_seconds` to arrive."""
     door = _Door(directory, transfer_seconds)
     app.router.add_get(ADDRESS + PUBLIC + f"{{name:{PICTURE}}}", door.picture)
-    app.router.add_get(ADDRESS + "documents/{name:[0-9a-f-]{36}}", door.document)
-    app.router.add_put(ADDRESS + "incoming/{name:[0-9a-f-]{36}}", door.receive)
+    app.router.add_get(ADDRESS + f"documents/{{name:{ID}}}", door.document)
+    app.router.add_put(ADDRESS + f"incoming/{{name:{ID}}}", door.receive)
+
+
+class _Picture(web.FileResponse):
+    """A picture that caches keep for ever, and none of them an answer that there is none.
+
+    What becomes of a file is decided when it is sent: it may be gone by then, or end before the range asked for.
+    """
+
+    def set_status(self, status: int, reason: str | None = None) -> None:
+        super().set_status(status, reason)
+        if status not in KEPT:
+            for name in PUBLIC_HEADERS:
+                self.headers.pop(name, None)
+            self.headers["Cache-Control"] = "no-store"
 
 
 class _Door:
@@ -42,15 +60,15 @@ class _Door:
         self._transfer_seconds = transfer_seconds
 
     async def picture(self, request: web.Request) -> web.StreamResponse:
-        """One size of a picture, for ever the same."""
-        return web.FileResponse(self._directory.path(_name(request)), headers=PUBLIC_HEADERS)
+        """One size of a picture, for ever the same. Raises HTTPNotFound, and Unavailable where the disk fails."""
+        return _Picture(await self._there(_name(request)), headers=PUBLIC_HEADERS)
 
     async def document(self, request: web.Request) -> web.StreamResponse:
-        """A document to be saved, for whoever was given the address. Raises LinkRefused."""
+        """A document to be saved, for whoever was given the address. Raises LinkRefused, and as `picture`."""
         name = _name(request)
         told = self._directory.signer.fields("GET", name, request.query, self._directory.clock.now())
         headers = {**PRIVATE_HEADERS, "Content-Type": told["type"], "Content-Disposition": told["disposition"]}
-        return web.FileResponse(self._directory.path(name), headers=headers)
+        return web.FileResponse(await self._there(name), headers=headers)
 
     async def receive(self, request: web.Request) -> web.StreamResponse:
         """Take the file that was announced, and no other. Raises LinkRefused or NotAsAnnounced."""
@@ -63,6 +81,13 @@ class _Door:
             raise NotAsAnnounced(f"It was announced as {told['type']}: send that as its Content-Type")
         await self._directory.receive(name, self._body(request), size, bytes.fromhex(told["sha256"]))
         return web.Response(status=204)
+
+    async def _there(self, name: str) -> Path:
+        """The file of that name, which can be read. Where there is none it is a problem document that says so."""
+        try:
+            return await self._directory.require(name)
+        except NotStored:
+            raise web.HTTPNotFound from None
 
     async def _body(self, request: web.Request) -> AsyncIterator[bytes]:
         end = asyncio.get_running_loop().time() + self._transfer_seconds

@@ -27,8 +27,7 @@ create table media (
                and phash is not null))
 );
 create index media_owner on media (owner_id, created_at desc);
-create index media_waiting on media (created_at) where state = 'waiting';
-create index media_ready on media (ready_at) where state = 'ready';
+create index media_waiting on media (created_at, id) where state = 'waiting';
 
 -- The name under which one size of an image lies in storage.
 create function media_key(id uuid, size text) returns text language sql immutable parallel safe strict

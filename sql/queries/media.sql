@@ -1,8 +1,12 @@
 -- What people upload. The bytes lie in storage; here stands what is known of them, and whose they are.
 
 -- name: uploads_since
--- How much one person has uploaded after that moment.
+-- How much of what one person has uploaded after that moment is there.
 select count(*)::int as uploads from media where owner_id = $1 and created_at > $2;
+
+-- name: hold_uploading
+-- What one person adds is counted and added one after the other.
+select true as held from pg_advisory_xact_lock(hashtextextended('uploading ' || $1::uuid, 0));
 
 -- name: touch_known
 -- What this person has uploaded before is there already; if nothing refers to it, its day begins anew.
@@ -55,13 +59,24 @@ delete from media
 where id = $1 and owner_id = $2 and not exists (select from images where media_id = media.id)
 returning id, purpose;
 
+-- name: hold_waiting
+-- Waiting for longer than anything may wait, the oldest first, after the one that was told last.
+select id, created_at from media
+where state = 'waiting' and created_at < $1 and (created_at, id) > ($2, $3)
+order by created_at, id limit $4 for update skip locked;
+
+-- name: next_media
+-- A page of all there is. Whether something refers to a row is asked of a page at a time: asked of all at once, every
+-- picture that is shown would be looked at before the first that is not.
+select id from media where id > $1 order by id limit $2;
+
 -- name: hold_orphans
--- Waiting for longer than anything may wait, or ready and referred to by nothing since that moment. What somebody is
--- about to refer to is held by them and passed over.
+-- Those of a page that are ready and that nothing has referred to since that moment. What somebody is about to refer
+-- to is held by them and passed over.
 select id from media
-where (state = 'waiting' and created_at < $1)
-   or (state = 'ready' and ready_at < $1 and not exists (select from images where media_id = media.id))
-order by id limit $2 for update skip locked;
+where id = any ($1::uuid[]) and state = 'ready' and ready_at < $2
+  and not exists (select from images where media_id = media.id)
+order by id for update skip locked;
 
 -- name: delete_orphans
 -- A statement of its own, for only a later one sees who came to refer to them before they were held.

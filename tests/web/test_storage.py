@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import hashlib
+import json
 from collections.abc import AsyncIterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -113,10 +114,58 @@ async def test_a_picture_is_everybody_s_and_may_be_kept_for_ever(node: Node, sto
     assert again[0] == 304
 
 
+async def test_nobody_keeps_the_answer_that_there_is_no_picture(node: Node, storage: Directory) -> None:
+    """It may come in a moment: while it is uploaded, or while a directory that is shared is away."""
+    path = storage.path(f"images/{ID}-medium.webp")
+    missing = await asked(node, "GET", f"/media/images/{path.name}")
+    path.mkdir()
+    unreadable = await asked(node, "GET", f"/media/images/{path.name}")
+    path.rmdir()
+    for wanted, (status, headers, body) in ((404, missing), (503, unreadable)):
+        assert (status, headers["Cache-Control"]) == (wanted, "no-store")
+        assert headers["Content-Type"] == "application/problem+json"
+        assert json.loads(body)["status"] == wanted
+
+
+@pytest.mark.parametrize(
+    ("headers", "wanted"),
+    [
+        ({"Range": "bytes=1000-"}, 416),
+        ({"Range": "bytes=9-1"}, 416),
+        ({"If-Match": '"another"'}, 412),
+        ({"Range": "bytes=0-3"}, 206),
+    ],
+)
+async def test_only_what_tells_of_the_picture_is_kept(
+    node: Node, storage: Directory, headers: dict[str, str], wanted: int
+) -> None:
+    status, answered, _ = await asked(node, "GET", f"/media/images/{ID}-small.webp", headers=headers)
+    assert status == wanted
+    kept = "public, max-age=31536000, immutable" if wanted == 206 else "no-store"
+    assert answered["Cache-Control"] == kept
+
+
+async def test_a_picture_that_goes_on_the_way_is_not_kept_as_gone(
+    node: Node, storage: Directory, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    gone = storage.path(f"images/{ID}-large.webp")
+
+    async def require(_self: Directory, _name: str) -> Path:
+        return gone
+
+    monkeypatch.setattr(Directory, "require", require)
+    status, headers, _ = await asked(node, "GET", f"/media/images/{gone.name}")
+    assert (status, headers["Cache-Control"]) == (404, "no-store")
+
+
 @pytest.mark.parametrize(
     "path",
     [
         "/media/",
+        f"/media/images/-{ID[1:]}-small.webp",
+        f"/media/images/{'-' * 36}-small.webp",
+        f"/media/images/{'0' * 36}-small.webp",
+        f"/media/documents/-{ID[1:]}",
         "/media/images/",
         f"/media/images/{ID}-large.webp",
         f"/media/images/{ID}.webp",

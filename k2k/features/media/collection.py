@@ -10,7 +10,7 @@ import asyncio
 import shutil
 import time
 from collections.abc import Sequence
-from datetime import datetime, timedelta
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from uuid import UUID
 
@@ -20,14 +20,18 @@ from k2k.core.ids import MediaId
 from k2k.features.media import store
 from k2k.features.media.models import Purpose, UploadState, incoming_key, keys
 from k2k.features.media.service import DropFiles
+from k2k.features.media.store import WaitingRow
 from k2k.features.media.studio import Studio
 from k2k.infra.db import Db
 from k2k.infra.jobs.job import Attempt, Handler
 from k2k.infra.storage.directory import UNFINISHED
 from k2k.infra.storage.port import Storage, Stored
+from k2k.infra.transaction import Tx
 
 HANDFUL = 500
 PREFIXES = ("images/", "documents/", "incoming/", UNFINISHED)
+OLDEST = WaitingRow(MediaId(UUID(int=0)), datetime.min.replace(tzinfo=UTC))
+"""Before everything there is."""
 NEWEST = timedelta(days=3)
 """How far back the hourly look goes. A file is left over within a day of its birth, or by a deletion."""
 
@@ -49,7 +53,7 @@ async def collect(db: Db, studio: Studio, *, everything: bool = False) -> list[s
     Raises Unavailable.
     """
     before = db.clock.now() - timedelta(hours=studio.settings.keep_hours)
-    orphans = await _orphans(db, before)
+    orphans = await _never_came(db, before) + await _shown_nowhere(db, before)
     since = None if everything else before - NEWEST
     files = sum([await _left_over(db, studio.storage, prefix, before, since) for prefix in PREFIXES])
     await asyncio.to_thread(_clear, studio.workroom, time.time() - studio.settings.keep_hours * 3600)
@@ -59,22 +63,38 @@ async def collect(db: Db, studio: Studio, *, everything: bool = False) -> list[s
     return done
 
 
-async def _orphans(db: Db, before: datetime) -> int:
-    count = 0
+async def _never_came(db: Db, before: datetime) -> int:
+    """Delete what was announced before that moment and never came; how many that were."""
+    count, last = 0, OLDEST
     while True:
         async with db.transaction() as tx:
-            gone = await store.delete_orphans(tx, before, HANDFUL)
-            if gone:
-                tx.enqueue(
-                    DropFiles(
-                        names=[
-                            name for row in gone for name in (*keys(row.id, Purpose(row.purpose)), incoming_key(row.id))
-                        ]
-                    )
-                )
-        count += len(gone)
-        if len(gone) < HANDFUL:
+            held = await store.hold_waiting(tx, before, last, HANDFUL)
+            count += await _delete(tx, [row.id for row in held])
+        if len(held) < HANDFUL:
             return count
+        last = held[-1]
+
+
+async def _shown_nowhere(db: Db, before: datetime) -> int:
+    """Delete what is ready and was referred to by nothing since that moment; how many that were.
+
+    It goes through all there is once, page by page: each look and each transaction is short, however many there are.
+    """
+    count, last = 0, OLDEST.id
+    while page := await store.next_media(db, last, HANDFUL):
+        async with db.transaction() as tx:
+            count += await _delete(tx, await store.hold_orphans(tx, page, before))
+        last = page[-1]
+    return count
+
+
+async def _delete(tx: Tx, held: Sequence[MediaId]) -> int:
+    """Delete what is held and still referred to by nothing, and have its files deleted; how many that were."""
+    gone = await store.delete_orphans(tx, held)
+    if gone:
+        names = [name for row in gone for name in (*keys(row.id, Purpose(row.purpose)), incoming_key(row.id))]
+        tx.enqueue(DropFiles(names=names))
+    return len(gone)
 
 
 async def _left_over(db: Db, storage: Storage, prefix: str, before: datetime, since: datetime | None) -> int:

@@ -7,13 +7,17 @@ import math
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from pathlib import Path
 
 import structlog
 from pydantic import BaseModel, ConfigDict
 
+from k2k.core.ids import UserId
 from k2k.core.settings import MediaSettings
 from k2k.features.media.errors import FileRefused, MediaBusy
+from k2k.features.media.models import IMAGES
+from k2k.features.media.shares import Shares
 
 PATIENCE = 6
 """How many times longer than its processor time a picture may take: beyond it the machine is too busy, not the picture
@@ -44,23 +48,45 @@ class Developed(BaseModel):
 
 
 class Darkroom:
-    """Develops pictures. Raises MediaBusy at once when too many wait."""
+    """Develops pictures. Raises MediaBusy at once when too many wait, or too many of one owner's.
+
+    What one owner may have here is a third, but always the pictures of one request: so nobody fills the queue alone.
+    Like the queue itself this sheds the load of one process.
+    """
 
     def __init__(self, settings: MediaSettings) -> None:
         self._settings = settings
         self._threads = ThreadPoolExecutor(settings.develop_at_once, thread_name_prefix="darkroom")
         self._most = settings.develop_at_once + settings.develop_waiting
+        self._shares = Shares(max(self._most // 3, min(self._most, IMAGES.most)))
         self._waiting = 0
+        self._closed = False
         self._running: set[subprocess.Popen[bytes]] = set()
 
-    async def develop(self, file: Path, directory: Path, place: int = 0) -> Developed:
-        """Look at the file and write its sizes into the directory. Raises FileRefused, which names `place`."""
-        if self._waiting >= self._most:
+    def require_room(self, owner: UserId) -> None:
+        """Raises early what `develop` would raise late, when files have come all the way: MediaBusy."""
+        if self._waiting >= self._most or self._shares.spare(owner) < 1:
             raise MediaBusy
+
+    async def develop(self, file: Path, directory: Path, owner: UserId, place: int = 0) -> Developed:
+        """Look at the file and write its sizes into the directory, which it makes. Raises FileRefused for `place`.
+
+        Pictures are developed in the order in which they were asked for.
+        Where whoever asked goes away a picture that still waits is not developed any more, and one that is being
+        developed is waited for, because its files are in use.
+        """
+        self.require_room(owner)
+        work = self._threads.submit(self._develop, file, directory)
+        self._shares.take(owner)
         self._waiting += 1
-        future = asyncio.get_running_loop().run_in_executor(self._threads, self._develop, file, directory)
-        future.add_done_callback(self._done)
-        told = await asyncio.shield(future)
+        future = asyncio.wrap_future(work)
+        future.add_done_callback(partial(self._done, owner))
+        try:
+            told = await asyncio.shield(future)
+        except asyncio.CancelledError:
+            if not work.cancel():
+                await asyncio.wait([future])
+            raise
         if isinstance(told, Developed):
             return told
         megapixels = f"The image has more than {self._settings.megapixels} megapixels"
@@ -73,18 +99,21 @@ class Darkroom:
 
     def close(self) -> None:
         """Take no more, and end what runs."""
+        self._closed = True
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in list(self._running):
             process.kill()
 
-    def _done(self, future: asyncio.Future[Developed | str]) -> None:
+    def _done(self, owner: UserId, future: asyncio.Future[Developed | str]) -> None:
         self._waiting -= 1
+        self._shares.give_back(owner)
         if not future.cancelled():
             future.exception()  # seen, even if the caller has gone
 
     def _develop(self, file: Path, directory: Path) -> Developed | str:
         """What the program saw, or the word for its refusal. In a thread: starting a program takes a moment."""
         settings = self._settings
+        directory.mkdir(exist_ok=True)
         limits = (settings.develop_mib, math.ceil(settings.develop_seconds), settings.megapixels)
         with subprocess.Popen(  # noqa: S603 -- our own program
             [sys.executable, "-I", str(PROGRAM), str(file), str(directory), *map(str, limits)],
@@ -94,6 +123,8 @@ class Darkroom:
             env={},
         ) as process:
             self._running.add(process)
+            if self._closed:  # meanwhile
+                process.kill()
             try:
                 said, _ = process.communicate(timeout=settings.develop_seconds * PATIENCE)
             except subprocess.TimeoutExpired as error:

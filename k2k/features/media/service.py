@@ -11,7 +11,7 @@ from k2k.core.errors import Unavailable
 from k2k.core.ids import MediaId, UserId
 from k2k.features.media import store
 from k2k.features.media.errors import FileRefused, NothingUploaded, UploadInUse, UploadNotFound
-from k2k.features.media.incoming import Begin, Laid, Looked, look, put, spare
+from k2k.features.media.incoming import Begin, Laid, Looked, add, look, put
 from k2k.features.media.models import (
     Picture,
     Purpose,
@@ -42,10 +42,9 @@ class DropFiles(Job):
 
 async def announce(tx: Tx, studio: Studio, owner: UserId, wish: UploadWish, now: datetime) -> UploadGrant:
     """Leave to put one file into the storage. Raises UploadsUsedUp."""
-    await spare(tx, studio, owner, now)
     sha256, minutes = bytes.fromhex(wish.sha256), studio.settings.upload_minutes
     file = Announced(wish.name, wish.media_type, wish.bytes, sha256)
-    media = (await store.add_uploads(tx, owner, wish.purpose, [file], now))[sha256]
+    media = (await add(tx, studio, owner, wish.purpose, [file], now))[sha256]
     leave = await studio.storage.signed_put(incoming_key(media), wish.media_type, wish.bytes, sha256, minutes * 60)
     return UploadGrant(
         media_id=media,
@@ -66,7 +65,7 @@ async def complete(begin: Begin, studio: Studio, media: MediaId, owner: UserId, 
     if upload is None:
         raise UploadNotFound
     if upload.state == UploadState.waiting:
-        looked = await _finish(studio, upload)
+        looked = await _finish(studio, upload, owner)
         async with begin() as tx:
             await store.finish_upload(tx, media, looked.media_type, looked.seen, now)
             # Another one could be put there, as long as the leave lives. It would be collected.
@@ -75,10 +74,12 @@ async def complete(begin: Begin, studio: Studio, media: MediaId, owner: UserId, 
         return await get_upload(tx, media, owner, studio.settings.host)
 
 
-async def _finish(studio: Studio, upload: UploadRow) -> Looked:
+async def _finish(studio: Studio, upload: UploadRow, owner: UserId) -> Looked:
     """Fetch, hold against what was announced, look at and store. What does not fit is deleted."""
     purpose, key = Purpose(upload.purpose), incoming_key(upload.id)
-    async with studio.table() as table:
+    if purpose is Purpose.image:
+        studio.darkroom.require_room(owner)
+    async with studio.table(owner, purpose, 1) as table:
         path = table / "0"
         try:
             async with aclosing(studio.storage.read(key)) as chunks:
@@ -90,7 +91,7 @@ async def _finish(studio: Studio, upload: UploadRow) -> Looked:
         try:
             if (spooled.size, spooled.sha256) != (upload.size, upload.sha256):
                 raise NotAsAnnounced("It is not the file of that length and that SHA-256 which was announced")
-            (looked,) = await look(studio, purpose, [Laid(upload.name or "file", path, spooled, 0)])
+            (looked,) = await look(studio, owner, purpose, [Laid(upload.name or "file", path, spooled, 0)])
             if looked.media_type != upload.media_type:
                 raise NotAsAnnounced(f"It was announced as {upload.media_type}, and is {looked.media_type}")
         except (NotAsAnnounced, FileRefused):

@@ -47,8 +47,19 @@ class CountRow:
 
 
 @dataclass(frozen=True, slots=True)
+class UploadingRow:
+    held: bool
+
+
+@dataclass(frozen=True, slots=True)
 class HeldRow:
     id: MediaId
+
+
+@dataclass(frozen=True, slots=True)
+class WaitingRow:
+    id: MediaId
+    created_at: datetime
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,6 +76,7 @@ class StateRow:
 
 _queries = Queries("media")
 UPLOADS_SINCE = _queries.rows("uploads_since", CountRow)
+HOLD_UPLOADING = _queries.rows("hold_uploading", UploadingRow)
 TOUCH_KNOWN = _queries.rows("touch_known", KnownRow)
 ADD_UPLOADS = _queries.rows("add_uploads", KnownRow)
 FINISH_UPLOAD = _queries.command("finish_upload")
@@ -74,6 +86,8 @@ LIST_UPLOADS = _queries.json("list_uploads")
 HOLD_IMAGES = _queries.rows("hold_images", KnownRow)
 HOLD_UPLOAD = _queries.rows("hold_upload", HeldRow)
 DELETE_UPLOAD = _queries.rows("delete_upload", GoneRow)
+HOLD_WAITING = _queries.rows("hold_waiting", WaitingRow)
+NEXT_MEDIA = _queries.rows("next_media", HeldRow)
 HOLD_ORPHANS = _queries.rows("hold_orphans", HeldRow)
 DELETE_ORPHANS = _queries.rows("delete_orphans", GoneRow)
 KNOWN_MEDIA = _queries.rows("known_media", StateRow)
@@ -82,6 +96,11 @@ KNOWN_MEDIA = _queries.rows("known_media", StateRow)
 async def uploads_since(db: Reader, owner: UserId, moment: datetime) -> int:
     (row,) = await db.rows(UPLOADS_SINCE, owner, moment)
     return row.uploads
+
+
+async def hold_uploading(tx: Tx, owner: UserId) -> None:
+    """Nobody else counts or adds uploads of this person until the transaction ends."""
+    await tx.rows(HOLD_UPLOADING, owner)
 
 
 async def touch_known(
@@ -133,9 +152,23 @@ async def delete_upload(tx: Tx, media: MediaId, owner: UserId) -> GoneRow | None
     return await tx.find(DELETE_UPLOAD, media, owner)
 
 
-async def delete_orphans(tx: Tx, before: datetime, most: int) -> list[GoneRow]:
-    """At most so many that nothing has referred to since that moment."""
-    held = [row.id for row in await tx.rows(HOLD_ORPHANS, before, most)]
+async def hold_waiting(tx: Tx, before: datetime, after: WaitingRow, most: int) -> list[WaitingRow]:
+    """Those that wait since before that moment, the oldest first, beginning after that one."""
+    return await tx.rows(HOLD_WAITING, before, after.created_at, after.id, most)
+
+
+async def next_media(db: Reader, after: MediaId, most: int) -> list[MediaId]:
+    """Whatever there is after that id, in the order of ids."""
+    return [row.id for row in await db.rows(NEXT_MEDIA, after, most)]
+
+
+async def hold_orphans(tx: Tx, page: Sequence[MediaId], before: datetime) -> list[MediaId]:
+    """Those of the page that nothing has referred to since that moment."""
+    return [row.id for row in await tx.rows(HOLD_ORPHANS, page, before)]
+
+
+async def delete_orphans(tx: Tx, held: Sequence[MediaId]) -> list[GoneRow]:
+    """Delete those that are held, but for what was referred to before they were."""
     return await tx.rows(DELETE_ORPHANS, held) if held else []
 
 

@@ -42,6 +42,16 @@ class Directory:
         """Where the file of this name is, if it is there."""
         return self._root / checked(name)
 
+    async def require(self, name: str) -> Path:
+        """Where the file of this name is. Raises NotStored, and Unavailable where it lies there and cannot be read."""
+        path = self.path(name)
+        with _disk():
+            try:
+                await asyncio.to_thread(_try_to_open, path)
+            except FileNotFoundError:
+                raise NotStored from None
+        return path
+
     async def put(self, name: str, file: Path, media_type: str) -> None:
         def put() -> None:
             unfinished = self._unfinished()
@@ -133,6 +143,11 @@ class Directory:
         with unfinished.open("rb") as file:
             os.fsync(file.fileno())
         unfinished.replace(target)
+
+
+def _try_to_open(path: Path) -> None:
+    with path.open("rb"):
+        pass
 
 
 def _stored(path: Path, name: str) -> Stored | None:

@@ -4,17 +4,24 @@ from __future__ import annotations
 
 import asyncio
 import os
+import re
 from collections.abc import AsyncIterator, Sequence
 from datetime import timedelta
 from pathlib import Path
 from typing import Any
-from uuid import UUID
+from uuid import UUID, uuid4
 
+import psycopg
 import pytest
 
 from k2k.app import open_studio
+from k2k.core.ids import MediaId, UserId
+from k2k.features.media import collection, store
 from k2k.features.media.collection import collect
+from k2k.features.media.models import Purpose
 from k2k.features.media.studio import Studio
+from k2k.infra.sql import Statement
+from k2k.infra.transaction import Reader
 from tests.pictures import PDF, form, photo
 from tests.support import Node, People, Person, eventually
 
@@ -130,9 +137,74 @@ async def test_somebody_who_is_about_to_show_it_is_waited_for(site: Node, studio
     assert await kept(site, [media]) == {media}
 
 
+async def test_it_goes_on_page_by_page_until_everything_was_looked_at(
+    node: Node, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Past what is shown and what somebody holds, and never twice at the same."""
+    seller = await people.agent()
+    listing = await people.listing(seller)
+    media = [await people.upload(seller) for _ in range(7)]
+    await node.process.db.records(
+        "update media set state = 'ready', purpose = 'document', ready_at = created_at where id = any ($1)", [media[:5]]
+    )
+    await node.process.db.records(
+        "insert into images (listing_id, media_id, display_order) select $1, unnest($2::uuid[]), 0",
+        [listing, media[:3]],
+    )
+    await aged(node, media)
+    looks: list[MediaId] = []
+
+    async def next_media(db: Reader, after: MediaId, most: int) -> list[MediaId]:
+        looks.append(after)
+        return await known(db, after, most)
+
+    known = store.next_media
+    monkeypatch.setattr(collection, "HANDFUL", 2)
+    monkeypatch.setattr(store, "next_media", next_media)
+    studio = await open_studio(node.settings, node.process.db.clock)
+    async with node.process.db.transaction() as tx:
+        await tx.records("select 1 from media where id = $1 for key share", [media[4]])
+        await asyncio.wait_for(collect(node.process.db, studio), 10)
+    assert await kept(node, media) == {*media[:3], media[4]}
+    assert looks == sorted(set(looks))
+    await collect(node.process.db, studio)
+    assert await kept(node, media) == set(media[:3])
+    await studio.close()
+
+
+MANY = """
+with many as (
+    insert into media (owner_id, purpose, state, media_type, bytes, sha256, created_at, ready_at)
+    select %s, 'document', 'ready', 'application/pdf', 1, sha256(n::text::bytea), now() - interval '2 days',
+           now() - interval '2 days'
+    from generate_series(1, 50000) as n
+    returning id)
+insert into images (listing_id, media_id, display_order) select %s, id, 0 from many"""
+
+
+@pytest.mark.parametrize(
+    "statement", [store.NEXT_MEDIA, store.HOLD_ORPHANS, store.HOLD_WAITING], ids=lambda it: it.name
+)
+async def test_a_look_is_short_however_many_pictures_are_shown(
+    node: Node, people: People, statement: Statement[Any]
+) -> None:
+    """No plan goes through all pictures, or through all that show one, to find those of one page."""
+    seller = await people.agent()
+    listing = await people.listing(seller)
+    with psycopg.connect(node.settings.database.url.get_secret_value()) as connection:
+        connection.execute("set local session_replication_role = replica")  # no texts of fifty thousand pictures
+        connection.execute(MANY, [seller.id, listing])
+        connection.execute("analyze media, images")
+        plan = connection.execute(f"explain (generic_plan) {statement.text}".encode()).fetchall()
+        connection.rollback()
+        connection.execute("analyze media, images")
+    assert not re.search("Seq Scan|Hash|Merge", said := "\n".join(row[0] for row in plan)), said
+
+
 async def test_tables_that_a_killed_process_left_are_cleared(node: Node) -> None:
     studio = await open_studio(node.settings, node.process.db.clock)
-    async with studio.table() as table, studio.table() as fresh:
+    owner = UserId(uuid4())
+    async with studio.table(owner, Purpose.image, 1) as table, studio.table(owner, Purpose.image, 1) as fresh:
         os.utime(table, (0, 0))
         await collect(node.process.db, studio)
         left: list[Any] = [table.exists(), fresh.exists()]

@@ -4,20 +4,33 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import AsyncIterator
+from contextlib import AsyncExitStack
+from datetime import datetime
 from io import BytesIO
 from pathlib import Path
 from typing import Any
+from uuid import uuid4
 
 import aiohttp
 import pytest
 from PIL import Image
 
+from k2k.app import open_studio
+from k2k.core.errors import Unavailable
+from k2k.core.ids import UserId
 from k2k.core.settings import Settings
 from k2k.features.media import darkroom as module
-from k2k.features.media.darkroom import Darkroom
+from k2k.features.media import store
+from k2k.features.media.darkroom import Darkroom, Developed
 from k2k.features.media.errors import FileRefused, MediaBusy
+from k2k.features.media.incoming import receive
+from k2k.features.media.models import IMAGES, Purpose
+from k2k.features.media.studio import LAID_AT_ONCE
+from k2k.infra.transaction import Reader
+from k2k.ops.files import Files
 from tests.pictures import BRAND, HTML, SVG, encoded, form, huge_png, named, photo, telling_photo
-from tests.support import Api, Node, People, Person, Response
+from tests.support import Api, Node, People, Person, Response, eventually
 
 
 async def upload(api: Api, person: Person, *files: bytes, **more: Any) -> Response:
@@ -257,19 +270,61 @@ async def test_nobody_uploads_without_signing_in(api: Api) -> None:
     assert (await api.post("/uploads/images", data=form(photo()))).status == 401
 
 
-async def test_one_person_uploads_no_more_than_a_day_allows(settings: Settings) -> None:
-    media = settings.media.model_copy(update={"uploads_per_day": 2})
+@pytest.fixture(scope="module")
+async def sparing(settings: Settings) -> AsyncIterator[Node]:
+    """A node where a person uploads three files a day."""
+    media = settings.media.model_copy(update={"uploads_per_day": 3})
     node = await Node.start(settings.model_copy(update={"media": media}))
-    try:
-        person = await People(node).buyer()
-        assert (await upload(node.api, person, photo(seed=1), photo(seed=2))).status == 201
-        answer = await upload(node.api, person, photo(seed=3))
-        assert (answer.status, answer.json["code"]) == (429, "uploads-used-up")
-    finally:
-        await node.stop()
+    yield node
+    await node.stop()
+
+
+async def test_one_person_uploads_no_more_than_a_day_allows(sparing: Node) -> None:
+    person = await People(sparing).buyer()
+    assert (await upload(sparing.api, person, *map(numbered, range(3)))).status == 201
+    answer = await upload(sparing.api, person, numbered(3))
+    assert (answer.status, answer.json["code"]) == (429, "uploads-used-up")
+
+
+def numbered(seed: int) -> bytes:
+    return photo(60, 40, seed=seed)
+
+
+async def test_a_request_that_would_go_beyond_it_is_refused_whole(sparing: Node) -> None:
+    """What is known already is nothing more."""
+    person = await People(sparing).buyer()
+    assert (await upload(sparing.api, person, numbered(0), numbered(1))).status == 201
+    before = lying(sparing)
+    answer = await upload(sparing.api, person, numbered(2), numbered(3))
+    assert (answer.status, answer.json["code"]) == (429, "uploads-used-up")
+    assert lying(sparing) == before
+    assert (await upload(sparing.api, person, numbered(0), numbered(1), numbered(2))).status == 201
+
+
+async def test_requests_at_once_go_no_further_than_a_day_allows_either(
+    sparing: Node, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def slowly(db: Reader, owner: UserId, moment: datetime) -> int:
+        found = await uploads_since(db, owner, moment)
+        await asyncio.sleep(0.05)
+        return found
+
+    uploads_since = store.uploads_since
+    monkeypatch.setattr(store, "uploads_since", slowly)
+    people = People(sparing)
+    person = await people.buyer()
+    sent = [upload(sparing.api, person, numbered(2 * each), numbered(2 * each + 1)) for each in range(3)]
+    wish = {"purpose": "image", "name": "a.jpg", "media_type": "image/jpeg", "bytes": 5, "sha256": "0a" * 32}
+    told = [sparing.api.post("/uploads", json=wish, token=person.token) for _ in range(6)]
+    answers = await asyncio.gather(*sent, *told)
+    assert {answer.status for answer in answers} == {201, 429}
+    count = await sparing.process.db.records("select count(*) from media where owner_id = $1", [person.id])
+    assert count[0][0] <= 3
 
 
 # The darkroom by itself
+
+ONE, OTHER = UserId(uuid4()), UserId(uuid4())
 
 
 def darkroom(settings: Settings, **changes: Any) -> Darkroom:
@@ -281,7 +336,7 @@ async def test_a_picture_that_takes_too_long_is_given_up(settings: Settings, tmp
     file.write_bytes(photo(4000, 3000))
     room = darkroom(settings, develop_seconds=0.01)
     with pytest.raises(MediaBusy):  # it is not the picture's fault
-        await room.develop(file, tmp_path)
+        await room.develop(file, tmp_path, ONE)
     assert not room._running
     room.close()
 
@@ -294,7 +349,7 @@ async def test_a_picture_that_takes_too_much_work_is_given_up(
     monkeypatch.setattr(module, "PROGRAM", spinning)
     room = darkroom(settings)
     with pytest.raises(FileRefused) as refused:
-        await room.develop(tmp_path / "file", tmp_path)
+        await room.develop(tmp_path / "file", tmp_path, ONE)
     assert refused.value.problems[0].code == "too-heavy"
     room.close()
 
@@ -304,7 +359,7 @@ async def test_a_picture_that_takes_too_much_memory_is_given_up(settings: Settin
     file.write_bytes(huge_png(24_000))
     room = darkroom(settings, megapixels=1000, develop_mib=256)
     with pytest.raises(FileRefused) as refused:
-        await room.develop(file, tmp_path)
+        await room.develop(file, tmp_path, ONE)
     assert refused.value.problems[0].code in ("too-heavy", "unreadable")
     room.close()
 
@@ -313,15 +368,105 @@ async def test_whoever_comes_when_too_many_wait_is_told_so(settings: Settings, t
     file = tmp_path / "file"
     file.write_bytes(photo())
     room = darkroom(settings, develop_at_once=1, develop_waiting=1)
-    waiting = [asyncio.create_task(room.develop(file, tmp_path)) for _ in range(2)]
+    waiting = [asyncio.create_task(room.develop(file, tmp_path, ONE)) for _ in range(2)]
     await asyncio.sleep(0)
     assert room.waiting == 2
     with pytest.raises(MediaBusy) as busy:
-        await room.develop(file, tmp_path)
+        await room.develop(file, tmp_path, ONE)
     assert busy.value.retry_after == 5
     await asyncio.gather(*waiting)
     assert room.waiting == 0
     room.close()
+
+
+@pytest.fixture
+async def slow(settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[Darkroom]:
+    """A darkroom where one picture at a time is developed, which does not end, and a hundred may wait."""
+    sleeping = tmp_path / "sleeping.py"
+    sleeping.write_text("import time; time.sleep(60)")
+    monkeypatch.setattr(module, "PROGRAM", sleeping)
+    room = darkroom(settings, develop_at_once=1, develop_waiting=98)
+    yield room
+    room.close()
+
+
+async def begun(room: Darkroom, file: Path, owner: UserId) -> asyncio.Task[Developed]:
+    task = asyncio.create_task(room.develop(file, file.parent, owner))
+    await asyncio.sleep(0)
+    return task
+
+
+async def test_nobody_fills_the_queue_alone(slow: Darkroom, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    waiting = [await begun(slow, file, ONE) for _ in range(33)]
+    with pytest.raises(MediaBusy):
+        slow.require_room(ONE)
+    with pytest.raises(MediaBusy):
+        await slow.develop(file, tmp_path, ONE)
+    slow.require_room(OTHER)
+    waiting.append(await begun(slow, file, OTHER))
+    assert slow.waiting == 34
+    slow.close()
+    await asyncio.wait(waiting)
+    await asyncio.sleep(0)
+    assert slow.waiting == 0
+    slow.require_room(ONE)
+
+
+async def test_a_picture_that_nobody_waits_for_any_more_leaves_the_queue(slow: Darkroom, tmp_path: Path) -> None:
+    first, second = [await begun(slow, tmp_path / "file", ONE) for _ in range(2)]
+    second.cancel()
+
+    async def gone() -> bool:
+        return slow.waiting == 1
+
+    await eventually(gone)
+    assert not first.done()
+    slow.close()
+    await asyncio.wait([first, second])
+
+
+async def test_a_file_that_is_refused_ends_the_wait_of_the_others(
+    api: Api, people: People, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """They would be developed for nothing: none is kept."""
+    begun: list[Path] = []
+
+    def counted(room: Darkroom, file: Path, directory: Path) -> Developed | str:
+        begun.append(file)
+        return develop(room, file, directory)
+
+    develop = Darkroom._develop
+    monkeypatch.setattr(Darkroom, "_develop", counted)
+    person = await people.buyer()
+    answer = await upload(api, person, HTML, *[photo(3000, 2000, seed=seed) for seed in range(12)], media_type=None)
+    assert (answer.status, answer.json["code"]) == (422, "file-refused")
+    assert [problem["pointer"] for problem in answer.json["errors"]] == ["/files/0"]
+    assert len(begun) < 8
+
+
+async def test_one_owner_has_a_few_requests_on_disk_at_once(node: Node) -> None:
+    """Whoever comes with more is told so before anything of it was read; others have their own."""
+    studio = await open_studio(node.settings, node.process.db.clock)
+    async with AsyncExitStack() as tables:
+        for _ in range(3):
+            await tables.enter_async_context(studio.table(ONE, Purpose.image, IMAGES.most))
+        for purpose, wanted in ((Purpose.image, MediaBusy), (Purpose.document, Unavailable)):
+            with pytest.raises(wanted):
+                await tables.enter_async_context(studio.table(ONE, purpose, 1))
+        with pytest.raises(MediaBusy):
+            await receive(
+                node.process.db.transaction, studio, ONE, Purpose.image, unread(), node.process.db.clock.now()
+            )
+        await tables.enter_async_context(studio.table(OTHER, Purpose.image, IMAGES.most))
+    async with studio.table(ONE, Purpose.image, LAID_AT_ONCE):
+        pass
+    await studio.close()
+
+
+async def unread() -> Files:
+    raise AssertionError("nothing is read")
+    yield
 
 
 async def test_the_program_that_develops_inherits_no_secret(
@@ -333,6 +478,6 @@ async def test_the_program_that_develops_inherits_no_secret(
     monkeypatch.setenv("SOME_SECRET", "hidden")
     room = darkroom(settings)
     with pytest.raises(FileRefused) as refused:
-        await room.develop(tmp_path / "file", tmp_path)
+        await room.develop(tmp_path / "file", tmp_path, ONE)
     assert set(json.loads(refused.value.problems[0].code)) <= {"LC_CTYPE"}
     room.close()
