@@ -2,7 +2,7 @@
 
     make bench ONLY=media         or, for a look: python -m bench.media --quick
 
-A serving process takes fifty photographs of 12 megapixels in three requests and develops them, while somebody reads a
+A serving process takes fifty photographs of 12 megapixels from three people and develops them, while somebody reads a
 list at a steady pace. Both are measured: the loop's lateness in the process itself, and the reads from outside.
 """
 
@@ -88,12 +88,13 @@ async def send(http: aiohttp.ClientSession, person: Person, photos: Sequence[byt
         assert answer.status == 201, await answer.text()
 
 
-async def watched(http: aiohttp.ClientSession, base: str, photos: Sequence[bytes], person: Person) -> Phase:
+async def watched(http: aiohttp.ClientSession, base: str, photos: Sequence[bytes], people: Sequence[Person]) -> Phase:
     """A phase in which these photographs are sent, or nothing for a while."""
     phase = Phase(begun=time.time())
     reading = asyncio.create_task(read(http, base, phase))
     if photos:
-        await asyncio.gather(*(send(http, person, photos[begin:end]) for begin, end in REQUESTS))
+        parts = (photos[begin:end] for begin, end in REQUESTS)
+        await asyncio.gather(*(send(http, person, part) for person, part in zip(people, parts, strict=True)))
     else:
         await asyncio.sleep(QUIET_SECONDS)
     phase.ended = time.time()
@@ -106,11 +107,11 @@ async def rounds(base: str, count: int) -> list[tuple[Phase, Phase]]:
     """Each round's quiet phase and the one with photographs."""
     found = []
     async with aiohttp.ClientSession(timeout=aiohttp.ClientTimeout(900)) as http:
-        person = await Person.sign_in(http, base, "selam")
-        await watched(http, base, (), person)  # warm
+        people = [await Person.sign_in(http, base, name) for name in ("selam", "dawit", "rahel")]
+        await watched(http, base, (), people)  # warm
         for one in range(count):
             photos = await asyncio.to_thread(photographs, one)
-            found.append((await watched(http, base, (), person), await watched(http, base, photos, person)))
+            found.append((await watched(http, base, (), people), await watched(http, base, photos, people)))
             print(f"  round {one + 1} of {count}: {found[-1][1].ended - found[-1][1].begun:.1f} s", flush=True)
         await asyncio.sleep(1)  # the last lines are on their way
     return found

@@ -172,7 +172,8 @@ async def inspect(tx: Tx, listing: ListingId, now: datetime) -> None:
     await listings.mend_links(tx, listing, now)
     found = await store.find_duplicates(tx, listing)
     await store.hold_pairs(tx, listing, found)
-    await store.keep_duplicates(tx, listing, found)
+    if found:
+        await store.keep_duplicates(tx, listing, found)
     await _close(tx, [listing], Outcome.gone, Decision(None, now))
     await _open(tx, listing)
 
