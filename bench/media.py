@@ -50,7 +50,7 @@ class Phase:
 
 def photographs(numbered: int) -> list[bytes]:
     """As many as one round takes, none of which has been sent before: no more is different than a comment."""
-    rng = random.Random(numbered)  # noqa: S311
+    rng = random.Random(numbered)  # noqa: S311 -- the same photographs each time
     found = []
     for kind in range(5):
         coarse = Image.frombytes("RGB", (80, 60), rng.randbytes(80 * 60 * 3)).resize(SIZE, Image.Resampling.BICUBIC)

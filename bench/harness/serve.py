@@ -42,7 +42,7 @@ def watched(path: str) -> None:
         watching.add(asyncio.create_task(watch(path)))
         return await build(settings)
 
-    serving.build = build_watched  # type: ignore[attr-defined]
+    serving.build = build_watched  # type: ignore[attr-defined]  # imported there, so not its own to export
 
 
 if __name__ == "__main__":

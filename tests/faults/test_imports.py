@@ -87,7 +87,7 @@ async def test_a_worker_killed_at_a_chunk_has_done_it_wholly_or_not_at_all(workp
     assert sorted(await titles(db, owner)) == sorted(f"Flat {n}" for n in range(count) if n != 700)
     named = await db.records("select count(*) from import_references where owner_id = $1", [owner])
     assert named[0][0] == count - 1
-    await eventually(workplace.empty, seconds=120)  # each listing is looked at by itself
+    await eventually(workplace.empty, seconds=240)  # each listing is looked at by itself
 
 
 async def test_two_processes_share_the_imports_and_one_of_them_dies(workplace: Workplace) -> None:

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import AsyncIterator
-from contextlib import suppress
+from collections.abc import AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import timedelta
 
+import structlog
 from pydantic_core import from_json
 
 from k2k.core.ids import ImportId, UserId
@@ -22,6 +22,8 @@ from k2k.infra.transaction import Reader, Tx
 from k2k.ops.files import File, Files
 from k2k.ops.paging import Page
 from k2k.ops.registry import Json
+
+log = structlog.get_logger()
 
 UNDER_WAY = 3
 """Imports of one person at a time."""
@@ -54,12 +56,20 @@ async def receive(db: Db, owner: UserId, files: Files) -> ImportId:
         return await _run(db, owner, received)
     except Exception:
         if begun:
-            # What cannot be forgotten now is forgotten within the hour; what went wrong first is what the caller hears.
-            # Where it is unclear whether the import has begun, it may run: then it stays.
-            with suppress(Exception):
-                async with db.transaction() as tx:
-                    await store.forget_imports(tx, begun)
+            await _forget(db, begun)
         raise
+
+
+async def _forget(db: Db, begun: Sequence[ImportId]) -> None:
+    """Drop what did not come in whole; never raises, as what went wrong first is what the caller must hear.
+
+    Where it is unclear whether the import has begun, it may run: then it stays.
+    """
+    try:
+        async with db.transaction() as tx:
+            await store.forget_imports(tx, begun)
+    except Exception as error:  # it is forgotten within the hour then
+        log.warning("import not forgotten yet", imports=[str(one) for one in begun], error=repr(error))
 
 
 async def _take_in(db: Db, owner: UserId, file: File, begun: list[ImportId]) -> Received:

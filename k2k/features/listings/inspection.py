@@ -10,4 +10,5 @@ class InspectListing(Job):
     """Find out whether anything about this listing, as it is now, is for a moderator to decide."""
 
     name: ClassVar[str] = "listing.inspect"
+    at_once: ClassVar[int] = 4  # an import brings thousands, and requests want connections too
     listing_id: ListingId

@@ -614,4 +614,4 @@ async def test_a_worker_goes_through_a_file_by_itself(workplace: Workplace) -> N
     row = await settled(workplace.db, import_id)
     assert (row["state"], row["created"]) == ("finished", 450)
     assert sorted(await titles(workplace.db, owner)) == sorted(f"Flat {number}" for number in range(450))
-    await eventually(workplace.empty, seconds=60)  # each listing is looked at by itself
+    await eventually(workplace.empty, seconds=120)  # each listing is looked at by itself
